@@ -1,0 +1,1 @@
+"""Floor 2: where images and sheets are kept."""

@@ -1,0 +1,1 @@
+"""Floor 2: how work reaches workers."""

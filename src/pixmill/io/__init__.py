@@ -1,0 +1,1 @@
+"""Floor 2: sockets and pixels: fetching images and compressing them."""

@@ -1,0 +1,1 @@
+"""Floor 2: where requests, images and outcomes are kept."""
