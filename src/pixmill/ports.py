@@ -1,0 +1,157 @@
+"""Floor 1: what the steps need of a store, of blobs, and of the floors where bytes move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from pixmill.core.errors import ImageErrorCode
+from pixmill.core.leases import Lease, LostLease, Verdict
+from pixmill.core.model import (
+    Fetched,
+    Image,
+    ImageStatus,
+    Outcome,
+    Picture,
+    Product,
+    Request,
+    RequestStatus,
+)
+from pixmill.core.options import Options
+
+Clock = Callable[[], float]
+"""Seconds since the epoch. Handed in, so that tests can move time."""
+
+Fetch = Callable[[Image], Fetched]
+"""Get an image's source; raises ImageError."""
+
+Compress = Callable[[Fetched, Options], Picture]
+"""Turn a source into a compressed picture; raises ImageError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the outcomes of a request. Bytes count each stored image once.
+
+    ``images`` are distinct ones with an outcome; ``failures`` counts references by error code;
+    ``kept`` counts images whose original was kept because compressing did not make it smaller.
+    """
+
+    images: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    kept: int = 0
+    failures: Mapping[ImageErrorCode, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """The truth: requests, products, images, outcomes, and who may work on what.
+
+    Every method is one atomic step: it happens whole or not at all, whoever dies. All raise
+    StoreUnavailable when the store cannot be used; those that take a lease raise LeaseLost when
+    it is no longer held (``record_outcomes`` and ``renew`` report it instead).
+    """
+
+    def add_request(self, request: Request) -> None:
+        """Keep a new request and offer its ingest. On return it survives anything."""
+
+    def request(self, request_id: str) -> Request:
+        """Return a request; raises NotFound."""
+
+    def latest_request(self, digest: str) -> Request | None:
+        """Return the newest request whose CSV and options have this digest."""
+
+    def claim(self, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
+        """Take the most urgent open work, requests in turn; None when there is none."""
+
+    def renew(self, leases: Sequence[Lease], *, until: float) -> set[str]:
+        """Prolong leases; return the tokens of those that are lost."""
+
+    def release(self, lease: Lease) -> None:
+        """Hand unfinished work back without a loss; nothing happens if the lease is lost."""
+
+    def expire_leases(self, worker: str | None = None) -> None:
+        """Let all leases of a worker known to be dead run out now; of every worker if None."""
+
+    def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
+        """Return leases that have run out and were not taken back yet."""
+
+    def take_back(self, lost: LostLease, verdict: Verdict, *, now: float) -> None:
+        """Offer lost work again as judged, and record the image it is blamed on."""
+
+    def begin_ingest(self, lease: Lease) -> None:
+        """Start over: drop what an earlier attempt to ingest this request left."""
+
+    def add_images(self, lease: Lease, references: Mapping[str, int]) -> dict[str, int]:
+        """Add references of source URLs; return each URL's sequence (new ones count upwards)."""
+
+    def add_products(self, lease: Lease, products: Sequence[Product]) -> None:
+        """Add products."""
+
+    def finish_ingest(self, lease: Lease, *, now: float) -> None:
+        """Cut the images into shards and offer them."""
+
+    def pending_images(self, lease: Lease) -> list[Image]:
+        """Return a shard's images that have no outcome yet, in order."""
+
+    def mark_trying(self, lease: Lease, sequence: int) -> None:
+        """Note, before the attempt, which image a worker that works alone is about to try."""
+
+    def record_outcomes(
+        self, batches: Mapping[Lease, Sequence[Outcome]], *, now: float
+    ) -> set[str]:
+        """Record outcomes and count them; return the tokens of leases that were lost.
+
+        An image that has an outcome keeps it: what comes later is dropped and not counted.
+        """
+
+    def complete_shard(self, lease: Lease, *, now: float) -> None:
+        """Close a shard whose images all have outcomes; the last one offers the finish."""
+
+    def close_request(
+        self, lease: Lease, status: RequestStatus, error: str | None, *, now: float
+    ) -> Request:
+        """Make a request terminal, with its counters counted anew from the outcomes."""
+
+    def retry_failed(self, request_id: str, *, now: float) -> int:
+        """Reopen the failed images of a terminal request; return how many references they are."""
+
+    def products(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Product]:
+        """Return products in order, those after the sequence ``after``."""
+
+    def images(
+        self,
+        request_id: str,
+        *,
+        sequences: Sequence[int] | None = None,
+        status: ImageStatus | None = None,
+        after: int = 0,
+        limit: int = 1000,
+    ) -> list[Image]:
+        """Return images in order: the named ones, or those of a status after ``after``."""
+
+    def totals(self, request_id: str) -> Totals:
+        """Sum up the outcomes so far."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+
+
+class Blobs(Protocol):
+    """Where images and sheets lie, under keys such as ``images/<request>/0000001.jpg``.
+
+    Raises StorageFailure when something cannot be stored or read.
+    """
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        """Store a whole file, durably, in place of any earlier one; or leave things as they were."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a stored file for reading and seeking."""
+
+    def delete(self, prefix: str) -> None:
+        """Remove everything below a key; what is not there is fine."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List the keys below a prefix, in order."""
