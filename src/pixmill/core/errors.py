@@ -8,6 +8,7 @@
     ├── LeaseLost           somebody else holds the work now
     ├── NotFound            no such request
     ├── StoreUnavailable    the store cannot be used at the moment (locked, full, away)
+    ├── PixelsUnavailable   the processes that handle pixels cannot be started
     └── StorageFailure      images cannot be stored at the moment (full, unwritable, away)
 
 Foreign exceptions are translated where they enter: SQL in ``stores``, sockets in ``io``,
@@ -141,3 +142,9 @@ class StorageFailure(PixmillError):
     """An image or a sheet could not be stored. Nothing half-written is left behind."""
 
     code = "storage_failure"
+
+
+class PixelsUnavailable(PixmillError):
+    """The processes that handle pixels cannot start or were ended: no image is to blame."""
+
+    code = "pixels_unavailable"

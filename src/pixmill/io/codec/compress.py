@@ -12,10 +12,11 @@ from pixmill.core.options import Format, Options
 from pixmill.io.codec import turbo, vips
 from pixmill.io.codec.exif import Exif, build_exif
 from pixmill.io.codec.jpeg_segments import without_metadata
+from pixmill.io.codec.limits import PixelLimits
 from pixmill.io.codec.load import explain
 from pixmill.io.codec.lossless import strip_png, strip_webp
 from pixmill.io.codec.sniff import SourceFormat
-from pixmill.io.codec.source import PixelLimits, Source, read_source
+from pixmill.io.codec.source import Source, read_source
 
 __all__ = ["PixelLimits", "compare", "compress"]
 

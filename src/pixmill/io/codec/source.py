@@ -9,19 +9,12 @@ import pyvips
 from pixmill.core.errors import ImageError, ImageErrorCode
 from pixmill.io.codec.exif import Exif, read_exif
 from pixmill.io.codec.jpeg_segments import EXIF_PREFIX, JpegHeader, is_metadata, read_header
+from pixmill.io.codec.limits import PixelLimits
 from pixmill.io.codec.load import explain, open_image
 from pixmill.io.codec.lossless import is_animated_png
 from pixmill.io.codec.sniff import SourceFormat, sniff
 
 _METADATA_FIELDS = frozenset({"exif-data", "xmp-data", "iptc-data", "photoshop-data"})
-
-
-@dataclass(frozen=True, slots=True)
-class PixelLimits:
-    """How large a picture may be, in pixels: altogether, and on its longer side."""
-
-    max_pixels: int = 50_000_000
-    max_side: int = 65_500
 
 
 @dataclass(frozen=True, slots=True)
