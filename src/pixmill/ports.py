@@ -16,7 +16,6 @@ from pixmill.core.model import (
     Picture,
     Product,
     Request,
-    RequestStatus,
 )
 from pixmill.core.options import Options
 
@@ -109,10 +108,11 @@ class Store(Protocol):
     def complete_shard(self, lease: Lease, *, now: float) -> None:
         """Close a shard whose images all have outcomes; the last one offers the finish."""
 
-    def close_request(
-        self, lease: Lease, status: RequestStatus, error: str | None, *, now: float
-    ) -> Request:
+    def close_request(self, lease: Lease, *, now: float) -> Request:
         """Make a request terminal, with its counters counted anew from the outcomes."""
+
+    def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
+        """End a request whose CSV cannot be ingested."""
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
         """Reopen the failed images of a terminal request; return how many references they are."""
@@ -145,7 +145,7 @@ class Blobs(Protocol):
     """
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """Store a whole file, durably, in place of any earlier one; or leave things as they were."""
+        """Store a whole file durably, in place of any earlier one, or leave things as they were."""
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""

@@ -26,6 +26,11 @@ class RequestStatus(StrEnum):
         return self not in {RequestStatus.PENDING, RequestStatus.PROCESSING}
 
 
+def final_status(processed_images: int) -> RequestStatus:
+    """What a request ends as: failed only if no image at all succeeded."""
+    return RequestStatus.COMPLETED if processed_images else RequestStatus.FAILED
+
+
 class ImageStatus(StrEnum):
     """Where an image stands. The last two are outcomes."""
 

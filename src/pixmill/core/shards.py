@@ -23,12 +23,14 @@ def image_key(request_id: str, sequence: int, format_name: str) -> str:
 
 def sheet_key(request_id: str, name: str) -> str:
     """The key of a request's CSV: ``input``, ``output`` or ``errors``."""
-    return f"sheets/{request_id}/{name}.csv"
+    return f"{PRIVATE}/sheets/{request_id}/{name}.csv"
 
 
 def original_key(request_id: str, sequence: int) -> str:
     """The key of a source image that is kept a while for the before-and-after pictures."""
-    return f"originals/{request_id}/{sequence:07d}"
+    return f"{PRIVATE}/originals/{request_id}/{sequence:07d}"
 
 
 EXTENSIONS = {"jpeg": "jpg"}
+PRIVATE = ".pixmill"
+"""Keys below this are never served: uploads, sheets, sources kept for the report."""

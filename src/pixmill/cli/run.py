@@ -1,0 +1,188 @@
+"""``pixmill run``: the whole job on one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+import click
+
+from pixmill import wiring
+from pixmill.cli.flags import option_flags, setting_flags, sheet_flags, taken_options, taken_rules
+from pixmill.cli.folder_lock import locked
+from pixmill.cli.logs import set_up_logging
+from pixmill.cli.progress import follow, waiting
+from pixmill.cli.results import Results
+from pixmill.cli.words import show_problems, show_reading, show_summary
+from pixmill.core.errors import SheetRejected
+from pixmill.core.model import Request, SheetRules
+from pixmill.core.options import Options
+from pixmill.core.shards import PRIVATE
+from pixmill.engines.local import LocalEngine
+from pixmill.settings import Settings, load_settings
+from pixmill.steps.submit import digest, submit_csv
+
+ALL_DONE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+SAMPLES = 12
+GRACE_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("csv", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output-folder",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where everything goes: images/, output.csv, errors.csv, report.html, pixmill.db.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Try images that failed in an earlier run again."
+)
+@sheet_flags
+@option_flags
+@setting_flags("data_dir", "store", "blobs", "engine")
+def run(csv: Path, folder: Path, *, retry_failed: bool, **given: Any) -> int:
+    """Compress all images that CSV names and write the results into a folder.
+
+    Running the same command again goes on where the last run stopped. Image cells may also name
+    files, relative to the CSV.
+
+    Exit code: 0 all images done, 1 some failed, 2 refused, 130 interrupted.
+    """
+    options = taken_options(given)
+    rules = taken_rules(given, local_folder=str(csv.absolute().parent))
+    settings = _settings(folder, given)
+    set_up_logging(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with locked(folder, folder / PRIVATE / "lock"), csv.open("rb") as raw:
+        return _Run(settings, folder).go(raw, csv.name, options, rules, retry_failed=retry_failed)
+
+
+def _settings(folder: Path, given: dict[str, Any]) -> Settings:
+    """The settings of a run: store and blobs are in its folder, whatever the environment says."""
+    place = {
+        "data_dir": folder,
+        "store": f"sqlite://{(folder / 'pixmill.db').absolute()}",
+        "blobs": f"file://{folder.absolute()}",
+    }
+    usual = {"samples": SAMPLES, "grace_seconds": GRACE_SECONDS}
+    given = {name: value for name, value in given.items() if value is not None}
+    return load_settings(usual | given | place, os.environ)
+
+
+class _Run:
+    """One run in its folder, which nobody else uses meanwhile."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._store = wiring.open_store(settings)
+        self._blobs = wiring.open_blobs(settings)
+        self._interrupted = False
+        self._failure: str | None = None
+
+    def go(
+        self,
+        raw: BinaryIO,
+        filename: str,
+        options: Options,
+        rules: SheetRules,
+        *,
+        retry_failed: bool,
+    ) -> int:
+        """Do the job, or the rest of it; return the exit code."""
+        self._clear_up()
+        request = self._store.latest_request(digest(raw, options, rules))
+        if request is None:
+            try:
+                request = self._submit(raw, filename, options, rules)
+            except SheetRejected as rejected:
+                show_problems(filename, rejected)
+                return REFUSED
+        elif retry_failed:
+            self._store.retry_failed(request.id, now=wiring.clock())
+            request = self._store.request(request.id)
+        return self._finish(request)
+
+    def _submit(self, raw: BinaryIO, filename: str, options: Options, rules: SheetRules) -> Request:
+        with waiting(f"Reading {filename}"):
+            request, summary = submit_csv(
+                self._store,
+                self._blobs,
+                raw,
+                filename=filename,
+                options=options,
+                rules=rules,
+                clock=wiring.clock,
+            )
+        show_reading(filename, summary)
+        return request
+
+    def _finish(self, request: Request) -> int:
+        before = self._store.totals(request.id).images
+        started = time.monotonic()
+        if not request.status.terminal and not self._work(request):
+            return self._stopped(request)
+        seconds = time.monotonic() - started
+        request = self._store.request(request.id)
+        if request.error:
+            click.echo(f"pixmill: {request.error}", err=True)
+            return REFUSED
+        totals = self._store.totals(request.id)
+        results = Results(self._folder, self._store, self._blobs, request, totals)
+        with waiting("Writing the report"):
+            results.write(wiring.pixel_pool(self._settings, 1))
+        show_summary(results, seconds=seconds, images=totals.images - before)
+        return SOME_FAILED if request.failed_images else ALL_DONE
+
+    def _clear_up(self) -> None:
+        """Nobody else works here, so what a killed run held or left half-written is free."""
+        self._store.expire_leases()
+        self._blobs.clean()
+        shutil.rmtree(self._folder / PRIVATE / "spill", ignore_errors=True)
+
+    def _work(self, request: Request) -> bool:
+        """Run workers until the request is terminal; False if they stopped before."""
+        engine = wiring.local_engine(self._settings, self._store, f"run-{os.getpid()}")
+        engine.start()
+        try:
+            follow(self._store, engine, request)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            click.echo("Stopping; images in hand end first. Ctrl-C again stops at once.", err=True)
+        finally:
+            self._stop(engine)
+        self._failure = engine.failure
+        return not (self._interrupted or engine.failure)
+
+    def _stop(self, engine: LocalEngine) -> None:
+        try:
+            engine.stop(self._settings.grace_seconds + 5)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            engine.stop(0)
+
+    def _stopped(self, request: Request) -> int:
+        """Say where the run stands and how it goes on."""
+        if self._failure:
+            click.echo(f"pixmill: {self._failure}", err=True)
+        request = self._store.request(request.id)
+        settled = request.processed_images + request.failed_images
+        click.echo(
+            f"{settled:,} of {request.total_images:,} images are done and kept. "
+            "Run the same command again to go on.",
+            err=True,
+        )
+        return INTERRUPTED if self._interrupted else REFUSED
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Treat a request to terminate like Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,91 @@
+"""What a run tells people: problems of the CSV, and the summary at the end."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pixmill.cli.results import Results
+from pixmill.core.advice import ADVICE
+from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.sheets.check import SheetSummary
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+MOST_SHOWN = 20
+
+
+def show_problems(filename: str, rejected: SheetRejected) -> None:
+    """Say everything that is wrong with a CSV."""
+    many = "problem" if rejected.total == 1 else "problems"
+    err.print(Text(f"{filename} was not accepted: {rejected.total:,} {many}.", style="bold red"))
+    _list(rejected.problems, rejected.total)
+
+
+def show_reading(filename: str, summary: SheetSummary) -> None:
+    """Say how a CSV was read, and what is odd about it."""
+    layout = summary.layout
+    read_as = f"{layout.encoding}, {DELIMITERS.get(layout.delimiter, layout.delimiter)}"
+    err.print(
+        f"{filename}: {summary.total_products:,} products, {summary.total_images:,} images"
+        f" ({layout.source} columns, {read_as})"
+    )
+    _list(list(summary.warnings), len(summary.warnings))
+
+
+def show_summary(results: Results, *, seconds: float, images: int) -> None:
+    """Say how a run ended: ``images`` is how many it did in ``seconds``."""
+    request, totals = results.request, results.totals
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("images", f"{request.processed_images:,} of {request.total_images:,} done")
+    for code, count in totals.failures.items():
+        table.add_row("failed", Text(f"{count:,} {code}: {ADVICE[code].title}", style="red"))
+    table.add_row("size", _sizes(totals.bytes_in, totals.bytes_out))
+    if totals.kept:
+        table.add_row("", f"{totals.kept:,} kept as they were: compressing made them no smaller")
+    if images:
+        table.add_row("speed", f"{images / seconds:,.1f} images/s ({images:,} in {seconds:,.1f} s)")
+    else:
+        table.add_row("speed", "nothing left to do: every image had its outcome already")
+    for name, path in results.files.items():
+        table.add_row(name, str(path))
+    out.print(table)
+    if request.failed_images:
+        out.print("errors.csv and report.html say what to do about the images that failed.")
+
+
+def _sizes(before: int, after: int) -> str:
+    if not before:
+        return "nothing was stored"
+    saved = 100 * (before - after) / before
+    return f"{_bytes(before)} in, {_bytes(after)} out: {saved:.1f} % saved"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _list(problems: list[Problem], total: int) -> None:
+    for problem in problems[:MOST_SHOWN]:
+        where = ", ".join(
+            part
+            for part in (
+                f"line {problem.line}" if problem.line else "",
+                f"column {problem.column}" if problem.column else "",
+            )
+            if part
+        )
+        err.print(Text(f"  {where}: {problem.message}" if where else f"  {problem.message}"))
+    if total > MOST_SHOWN:
+        err.print(f"  … and {total - MOST_SHOWN:,} more.")
+
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}

@@ -1,0 +1,61 @@
+"""``pixmill worker``: one worker process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import click
+
+from pixmill import wiring
+from pixmill.cli.logs import set_up_logging
+from pixmill.engines.local import CANNOT_GO_ON
+from pixmill.settings import load_settings
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--supervised", metavar="NAME", help="Name given by the process that started this.")
+def worker(supervised: str | None) -> int:
+    """Work on what the store has to do, until told to stop (SIGTERM, or Ctrl-C).
+
+    Any number of workers may share a store. What one has not finished when it stops, or dies, is
+    done by the others.
+    """
+    settings = load_settings({}, os.environ)
+    set_up_logging(settings)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, _setter(stop))
+    if supervised:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
+        threading.Thread(target=_outlive_nobody, args=(stop,), daemon=True).start()
+    else:
+        signal.signal(signal.SIGINT, _setter(stop))
+    name = supervised or f"{socket.gethostname()}-{os.getpid()}"
+    with wiring.worker(settings, name) as hand:
+        hand.run(stop)
+        failure = hand.failure
+    if failure:
+        click.echo(failure.message)
+        return CANNOT_GO_ON
+    return 0
+
+
+def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    return handle
+
+
+def _outlive_nobody(stop: threading.Event) -> None:
+    """Stop when standard input closes: then the supervisor is gone, however it died."""
+    sys.stdin.read()
+    stop.set()

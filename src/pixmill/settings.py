@@ -1,0 +1,132 @@
+"""Settings: environment variables, a ``.env`` file, or flags of the same name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pixmill.core.errors import InvalidSetting
+
+PREFIX = "PIXMILL_"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each field is ``PIXMILL_<NAME>`` and ``--<name>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(
+        Path("pixmill-data"), description="Folder in which the default store and blobs live."
+    )
+    store: str = Field(
+        "", description="Store: sqlite:///path/to/file.db. Default: pixmill.db in the data folder."
+    )
+    blobs: str = Field("", description="Images: file:///folder. Default: the data folder.")
+    engine: Literal["local"] = Field("local", description="Who works: worker processes here.")
+    workers: int = Field(
+        default_factory=cores, ge=1, le=1024, description="Worker processes. Default: one a core."
+    )
+    threads: int = Field(
+        48, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
+    )
+    public_url: str = Field(
+        "", description="Base URL under which stored images can be had, such as a CDN's."
+    )
+    allowed_addresses: str = Field(
+        "",
+        description="Networks that may be fetched from although the address guard would refuse "
+        "them, with an optional port each: 127.0.0.0/8:8088,[::1].",
+    )
+    user_agent: str = Field("pixmill/0.1", description="How fetches introduce themselves.")
+    max_src_file_size: int = Field(50_000_000, ge=1, description="Largest source image in bytes.")
+    max_src_resolution: float = Field(50.0, gt=0, description="Largest source image in megapixels.")
+    max_redirects: int = Field(5, ge=0, le=50, description="Redirects that a fetch follows.")
+    download_timeout: float = Field(
+        60.0, gt=0, description="Seconds that one download may take in all."
+    )
+    stall_timeout: float = Field(
+        15.0, gt=0, description="Seconds without a byte after which a download is given up."
+    )
+    max_downloads_per_host: int = Field(
+        32, ge=1, description="Downloads at once from one host, shared by the workers here."
+    )
+    longest_wait: float = Field(
+        120.0, ge=0, description="Longest time in seconds to wait for a host that says Retry-After."
+    )
+    image_cpu_seconds: float = Field(
+        20.0, gt=0, description="CPU seconds that compressing one image may take."
+    )
+    image_memory: int = Field(
+        1_073_741_824, ge=134_217_728, description="Bytes of memory that one image may take."
+    )
+    lease_seconds: float = Field(
+        30.0,
+        ge=1,
+        description="Seconds after which the work of a silent worker is given to others.",
+    )
+    grace_seconds: float = Field(
+        20.0, ge=0, description="Seconds that images in hand may take to end at a stop."
+    )
+    samples: int = Field(
+        0, ge=0, le=100, description="Source images kept per request for the report's pictures."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="How much is logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+
+    @property
+    def store_url(self) -> str:
+        """Where the store is, with the default filled in."""
+        return self.store or f"sqlite:///{(self.data_dir / 'pixmill.db').absolute()}"
+
+    @property
+    def blobs_url(self) -> str:
+        """Where the blobs are, with the default filled in."""
+        return self.blobs or f"file://{self.data_dir.absolute()}"
+
+    def to_environment(self) -> dict[str, str]:
+        """These settings as the environment of a process that shall have the same."""
+        values = {PREFIX + name.upper(): str(value) for name, value in self.model_dump().items()}
+        absolute = {
+            PREFIX + "DATA_DIR": str(self.data_dir.absolute()),
+            PREFIX + "STORE": self.store_url,
+            PREFIX + "BLOBS": self.blobs_url,
+        }
+        return values | absolute
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Read the settings: flags win over the environment, that over ``.env``, that over defaults.
+
+    Raises InvalidSetting, naming the setting, for unknown names and for values that cannot be.
+    """
+    names = [name.upper() for name in Settings.model_fields]
+    for given in environment:
+        name = given.upper().removeprefix(PREFIX)
+        if given.upper().startswith(PREFIX) and name not in names:
+            raise InvalidSetting(f"There is no setting {given}.{_suggestion(name, names)}")
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise InvalidSetting(f"{name}: {first['msg']} (it is {first['input']!r}).") from None
+
+
+def _suggestion(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {PREFIX}{close[0]}?" if close else ""

@@ -1,0 +1,108 @@
+"""What a worker does: claim work, do it, keep its leases alive, take back what others lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from pixmill.core.errors import LeaseLost, PixmillError, StoreUnavailable
+from pixmill.core.leases import Lease, Work
+from pixmill.ports import Clock, Store
+from pixmill.steps.mill import MOST_OPEN_SHARDS, Mill
+from pixmill.steps.recover import recover
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 0.02
+IDLE_SECONDS = 0.25
+RECOVER_SECONDS = 2.0
+
+
+class Worker:
+    """Claims work from the store until it is told to stop.
+
+    ``duties`` say what is done for each kind of work. A duty that raises PixmillError ends the
+    worker, with the reason in ``failure``; LeaseLost only ends that piece of work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        mill: Mill,
+        duties: Mapping[Work, Callable[[Lease], None]],
+        *,
+        clock: Clock,
+        lease_seconds: float,
+        grace_seconds: float,
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._mill = mill
+        self._duties = duties
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._grace_seconds = grace_seconds
+        self._held: dict[str, Lease] = {}
+        self._failure: PixmillError | None = None
+
+    @property
+    def failure(self) -> PixmillError | None:
+        """Why the worker stopped by itself; None if it did not."""
+        return self._failure or self._mill.failure
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(over,), name="keeper", daemon=True)
+        keeper.start()
+        with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes:
+            while not stop.is_set() and self.failure is None:
+                if not self._mill.hungry() or len(self._held) > MOST_OPEN_SHARDS:
+                    stop.wait(LOOK_AGAIN_SECONDS)
+                elif lease := self._claim():
+                    self._held[lease.token] = lease
+                    lanes.submit(self._do, lease)
+                else:
+                    stop.wait(IDLE_SECONDS)
+            self._mill.stop(self._grace_seconds)
+        over.set()
+        keeper.join()
+
+    def _claim(self) -> Lease | None:
+        try:
+            return self._store.claim(
+                self._name, now=self._clock(), lease_seconds=self._lease_seconds
+            )
+        except StoreUnavailable as error:
+            log.warning("cannot claim work: %s", error)
+            return None
+
+    def _do(self, lease: Lease) -> None:
+        try:
+            self._duties[lease.work](lease)
+        except LeaseLost as lost:
+            log.warning("%s", lost)
+        except PixmillError as error:
+            log.error("stopping: %s", error)  # noqa: TRY400  # the message says it all
+            self._failure = error
+        except BaseException as error:
+            log.exception("stopping: %s of %s failed", lease.work, lease.request_id)
+            self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
+        finally:
+            del self._held[lease.token]
+
+    def _keep(self, over: threading.Event) -> None:
+        """Prolong leases well before they run out, and look for those that others let run out."""
+        beat = min(RECOVER_SECONDS, self._lease_seconds / 4)
+        while not over.wait(beat):
+            try:
+                if held := list(self._held.values()):
+                    until = self._clock() + self._lease_seconds
+                    for token in self._store.renew(held, until=until):
+                        self._mill.abandon(token)
+                recover(self._store, self._clock)
+            except StoreUnavailable as error:
+                log.warning("cannot renew leases: %s", error)

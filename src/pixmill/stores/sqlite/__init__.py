@@ -1,0 +1,5 @@
+"""The embedded store: one SQLite file in WAL mode, shared by all processes of a machine."""
+
+from pixmill.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

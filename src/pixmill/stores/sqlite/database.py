@@ -1,0 +1,108 @@
+"""Connections, transactions and the schema of the embedded store."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from pixmill.core.errors import StoreUnavailable
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+"""How long a write waits for another process's write. Writes take milliseconds."""
+
+
+class Database:
+    """A SQLite file with one connection per thread.
+
+    WAL lets readers go on while one process writes; ``synchronous=FULL`` makes a committed
+    transaction survive a power cut. A writer takes the lock at once (``BEGIN IMMEDIATE``), since a
+    transaction that reads first and writes later can fail with SQLITE_BUSY without any wait.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._migrate()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for queries, each of which sees one moment of the data."""
+        with translated(self.path):
+            yield self._connection()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: committed at the end, undone if anything goes wrong inside."""
+        with translated(self.path):
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            self._local.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _migrate(self) -> None:
+        with self.write() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA_VERSION:
+                return
+            if version != 0:
+                raise StoreUnavailable(
+                    f"{self.path} was made by another version of pixmill (schema {version}, "
+                    f"this one reads {SCHEMA_VERSION}). Use that version, or another folder."
+                )
+            schema = files(__package__).joinpath("schema.sql").read_text()
+            for statement in schema.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the file system's refusals into StoreUnavailable, in words for people.
+
+    Only refusals of the environment are translated. An integrity or programming error is a mistake
+    in this package and is left as it is.
+    """
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"Cannot use the database {path.name}: {error}.") from error
+    except OSError as error:
+        raise StoreUnavailable(f"Cannot use {path.name}: {error.strerror or error}.") from error

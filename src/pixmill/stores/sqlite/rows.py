@@ -1,0 +1,140 @@
+"""Rows of the embedded store, to and from the model."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pixmill.core.errors import ImageErrorCode
+from pixmill.core.leases import Lease, Work
+from pixmill.core.model import (
+    Failure,
+    Image,
+    ImageStatus,
+    Notice,
+    Outcome,
+    Product,
+    Request,
+    RequestStatus,
+    SheetRules,
+    Stored,
+)
+from pixmill.core.options import parse_options
+
+
+def request_values(request: Request) -> dict[str, Any]:
+    """A request as the columns that a new row needs."""
+    return {
+        "id": request.id,
+        "status": request.status,
+        "filename": request.filename,
+        "digest": request.digest,
+        "options": json.dumps(request.options.to_json()),
+        "rules": json.dumps(asdict(request.rules)),
+        "total_images": request.total_images,
+        "total_products": request.total_products,
+        "created_at": request.created_at.timestamp(),
+        "updated_at": request.updated_at.timestamp(),
+    }
+
+
+def to_request(row: sqlite3.Row) -> Request:
+    """A row of ``requests`` as a request."""
+    rules = json.loads(row["rules"])
+    return Request(
+        id=row["id"],
+        status=RequestStatus(row["status"]),
+        filename=row["filename"],
+        digest=row["digest"],
+        options=parse_options(json.loads(row["options"])),
+        rules=SheetRules(**{**rules, "url_cols": tuple(rules["url_cols"])}),
+        total_images=row["total_images"],
+        total_products=row["total_products"],
+        processed_images=row["processed_images"],
+        failed_images=row["failed_images"],
+        error=row["error"],
+        created_at=_moment(row["created_at"]),
+        updated_at=_moment(row["updated_at"]),
+        finished_at=None if row["finished_at"] is None else _moment(row["finished_at"]),
+    )
+
+
+def to_lease(row: sqlite3.Row) -> Lease:
+    """A row of ``work`` as the lease on it."""
+    return Lease(
+        work=Work(row["kind"]),
+        request_id=row["request_id"],
+        number=row["number"],
+        first=row["first"],
+        last=row["last"],
+        alone=bool(row["alone"]),
+        token=row["token"],
+    )
+
+
+def to_product(row: sqlite3.Row) -> Product:
+    """A row of ``products`` as a product."""
+    return Product(
+        sequence=row["sequence"],
+        serial_number=row["serial_number"],
+        name=row["name"],
+        written=tuple(json.loads(row["written"])),
+        images=tuple(json.loads(row["images"])),
+    )
+
+
+def to_image(row: sqlite3.Row) -> Image:
+    """A row of ``images`` as an image with its outcome, if it has one."""
+    status = ImageStatus(row["status"])
+    outcome = None
+    if status is not ImageStatus.PENDING:
+        result = _to_stored(row) if status is ImageStatus.DONE else _to_failure(row)
+        outcome = Outcome(row["sequence"], result, row["attempts"], row["duration"])
+    return Image(
+        request_id=row["request_id"],
+        sequence=row["sequence"],
+        url=row["url"],
+        references=row["reference_count"],
+        outcome=outcome,
+        strikes=row["strikes"],
+    )
+
+
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as the columns that it fills."""
+    values: dict[str, Any] = {"attempts": outcome.attempts, "duration": outcome.duration}
+    if isinstance(outcome.result, Failure):
+        return values | {
+            "status": ImageStatus.FAILED,
+            "code": outcome.result.code,
+            "message": outcome.result.message,
+        }
+    stored = asdict(outcome.result)
+    return values | stored | {"status": ImageStatus.DONE, "notices": " ".join(stored["notices"])}
+
+
+def _to_stored(row: sqlite3.Row) -> Stored:
+    return Stored(
+        key=row["key"],
+        format=row["format"],
+        bytes_in=row["bytes_in"],
+        bytes_out=row["bytes_out"],
+        width=row["width"],
+        height=row["height"],
+        source_format=row["source_format"],
+        source_width=row["source_width"],
+        source_height=row["source_height"],
+        sha256=row["sha256"],
+        notices=tuple(Notice(name) for name in row["notices"].split()),
+    )
+
+
+def _to_failure(row: sqlite3.Row) -> Failure:
+    return Failure(ImageErrorCode(row["code"]), row["message"])
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

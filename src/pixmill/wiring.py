@@ -1,0 +1,152 @@
+"""Floor 3: the only place that names concrete backends and puts the parts together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pixmill.blobs.folder import FolderBlobs
+from pixmill.core.addresses import AddressPolicy
+from pixmill.core.errors import InvalidSetting
+from pixmill.core.leases import Lease, Work
+from pixmill.core.model import Fetched, Image
+from pixmill.core.shards import PRIVATE
+from pixmill.engines.local import LocalEngine
+from pixmill.io.codec.compress import PixelLimits
+from pixmill.io.fetch import Fetcher, FetchLimits
+from pixmill.io.local_files import read_local
+from pixmill.io.pixels import ChildLimits, PixelPool
+from pixmill.ports import Fetch
+from pixmill.settings import Settings, cores
+from pixmill.steps.finish import UrlOf, finish_request
+from pixmill.steps.ingest import ingest_csv
+from pixmill.steps.mill import Mill, Pace
+from pixmill.steps.process import Tools
+from pixmill.steps.work import Worker
+from pixmill.stores.sqlite import SqliteStore
+
+clock = time.time
+
+
+def open_store(settings: Settings) -> SqliteStore:
+    """The store that the settings name."""
+    return SqliteStore(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def open_blobs(settings: Settings) -> FolderBlobs:
+    """The blobs that the settings name."""
+    return FolderBlobs(_local_path("PIXMILL_BLOBS", settings.blobs_url, "file"))
+
+
+def pixel_pool(settings: Settings, children: int) -> PixelPool:
+    """Child processes that compress, within the settings' limits."""
+    return PixelPool(
+        children,
+        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
+        ChildLimits(
+            cpu_seconds=settings.image_cpu_seconds,
+            wall_seconds=settings.image_cpu_seconds * 4,
+            memory_bytes=settings.image_memory,
+        ),
+    )
+
+
+def local_engine(settings: Settings, store: SqliteStore, name: str) -> LocalEngine:
+    """The worker processes of this machine."""
+    return LocalEngine(
+        lambda worker: [sys.executable, "-m", "pixmill", "worker", "--supervised", worker],
+        dict(os.environ) | settings.to_environment(),
+        count=settings.workers,
+        name=name,
+        died=store.expire_leases,
+    )
+
+
+@contextmanager
+def worker(settings: Settings, name: str) -> Iterator[Worker]:
+    """A worker with its own connections, threads and pixel children, all closed at the end.
+
+    The machine's cores and its downloads per host are shared out evenly among its workers.
+    """
+    store = open_store(settings)
+    blobs = open_blobs(settings)
+    spill_folder = settings.data_dir / PRIVATE / "spill" / name
+    spill_folder.mkdir(parents=True, exist_ok=True)
+    limits = FetchLimits(
+        max_bytes=settings.max_src_file_size,
+        max_redirects=settings.max_redirects,
+        deadline=settings.download_timeout,
+        stall=max(1, round(settings.stall_timeout)),
+    )
+    fetcher = Fetcher(
+        AddressPolicy.parse(settings.allowed_addresses),
+        limits,
+        spill_folder,
+        settings.user_agent,
+        ca_file=os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE"),
+    )
+    pool = pixel_pool(settings, max(1, cores() // settings.workers))
+    mill = Mill(
+        store,
+        Tools(_fetch(fetcher, limits, spill_folder), pool.compress, blobs, settings.samples),
+        Pace(
+            threads=settings.threads,
+            downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
+            longest_wait=settings.longest_wait,
+        ),
+        clock,
+    )
+
+    def ingest(lease: Lease) -> None:
+        ingest_csv(store, blobs, lease, clock)
+
+    def finish(lease: Lease) -> None:
+        finish_request(store, blobs, lease, url_of(settings), clock)
+
+    duties = {Work.INGEST: ingest, Work.SHARD: mill.process_shard, Work.FINISH: finish}
+    try:
+        yield Worker(
+            name,
+            store,
+            mill,
+            duties,
+            clock=clock,
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
+    finally:
+        pool.close()
+        fetcher.close()
+        store.close()
+        shutil.rmtree(spill_folder, ignore_errors=True)
+
+
+def url_of(settings: Settings) -> UrlOf:
+    """How the URL of a stored image is made: below the public URL, or else the bare key."""
+    base = settings.public_url.rstrip("/")
+    return lambda key: f"{base}/{key}" if base else key
+
+
+def _fetch(fetcher: Fetcher, limits: FetchLimits, spill_folder: Path) -> Fetch:
+    """Fetch by the kind of the URL; only the command line's sheets can name local files."""
+
+    def fetch(image: Image) -> Fetched:
+        if image.url.startswith("file:"):
+            return read_local(image.url, Path("/"), limits, spill_folder)
+        return fetcher.fetch(image.url)
+
+    return fetch
+
+
+def _local_path(setting: str, url: str, scheme: str) -> Path:
+    """The absolute path in a URL such as ``sqlite:///srv/pixmill.db``."""
+    parts = urlsplit(url)
+    if parts.scheme != scheme or parts.netloc or not parts.path.startswith("/"):
+        raise InvalidSetting(f"{setting} must look like {scheme}:///absolute/path, not {url!r}.")
+    return Path(unquote(parts.path))
