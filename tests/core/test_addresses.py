@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
@@ -91,7 +92,7 @@ PRIVATE_4 = st.sampled_from(
         int(IPv4Network(text).network_address), int(IPv4Network(text).broadcast_address)
     )
 )
-EMBEDDINGS = {
+EMBEDDINGS: dict[str, Callable[[int], IPv4Address | IPv6Address]] = {
     "as it is": lambda four: IPv4Address(four),
     "mapped": lambda four: IPv6Address((0xFFFF << 32) | four),
     "compatible": lambda four: IPv6Address(four),
