@@ -1,0 +1,171 @@
+"""Redirects are followed hop by hop, each URL checked and each address guarded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pixmill.core.errors import ImageError, ImageErrorCode
+from pixmill.io.fetch import FetchLimits
+from tests.io.origins import IMAGE, Hangup, Visit, fetching, image, origin
+
+
+def countdown(visit: Visit) -> None:
+    """``/3`` redirects to ``/2`` and so on; ``/0`` is an image."""
+    left = int(visit.path.lstrip("/"))
+    if left:
+        visit.redirect(f"/{left - 1}")
+    else:
+        image(visit)
+
+
+def test_five_redirects_are_followed(tmp_path: Path) -> None:
+    with origin(countdown) as server, fetching(tmp_path) as fetcher:
+        assert fetcher.fetch(server.url("/5")).body == IMAGE
+        assert [visit.path for visit in server.visits] == ["/5", "/4", "/3", "/2", "/1", "/0"]
+        assert server.connections == 1
+
+
+def test_the_sixth_is_one_too_many(tmp_path: Path) -> None:
+    with origin(countdown) as server, fetching(tmp_path) as fetcher:
+        with pytest.raises(ImageError, match="more than 5 times") as caught:
+            fetcher.fetch(server.url("/6"))
+        assert len(server.visits) == 6
+    assert caught.value.code is ImageErrorCode.TOO_MANY_REDIRECTS
+    assert not caught.value.retryable
+
+
+def test_a_loop_ends(tmp_path: Path) -> None:
+    with origin(lambda visit: visit.redirect(visit.path)) as server, fetching(tmp_path) as fetcher:
+        with pytest.raises(ImageError) as caught:
+            fetcher.fetch(server.url())
+        assert len(server.visits) == 6
+    assert caught.value.code is ImageErrorCode.TOO_MANY_REDIRECTS
+
+
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
+)
+def test_every_kind_of_redirect_is_followed(tmp_path: Path, status: str) -> None:
+    def answer(visit: Visit) -> None:
+        if visit.path == "/new.jpg":
+            image(visit)
+        else:
+            visit.redirect("new.jpg", status)
+
+    with origin(answer) as server, fetching(tmp_path) as fetcher:
+        assert fetcher.fetch(server.url("/old.jpg?x")).body == IMAGE
+
+
+@pytest.mark.parametrize("status", ["300 Multiple Choices", "304 Not Modified", "305 Use Proxy"])
+def test_other_3xx_are_errors(tmp_path: Path, status: str) -> None:
+    with (
+        origin(lambda visit: visit.redirect("/b", status)) as server,
+        fetching(tmp_path) as fetcher,
+    ):
+        with pytest.raises(ImageError) as caught:
+            fetcher.fetch(server.url())
+        assert len(server.visits) == 1
+    assert caught.value.code is ImageErrorCode.HTTP_ERROR
+    assert caught.value.http_status == int(status[:3])
+
+
+def test_a_redirect_without_a_target_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with (
+        origin(lambda visit: visit.respond(status="302 Found")) as server,
+        fetching(tmp_path) as fetcher,
+        pytest.raises(ImageError, match="does not say where") as caught,
+    ):
+        fetcher.fetch(server.url())
+    assert caught.value.http_status == 302
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "ftp://127.0.0.1/a.jpg",
+        "gopher://127.0.0.1:6379/_FLUSHALL",
+        "dict://127.0.0.1:11211/stats",
+        "ldap://127.0.0.1/",
+        "smb://127.0.0.1/share",
+        "javascript:alert(1)",
+        "data:image/png;base64,AAAA",
+        "http://[::1",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1%2f.shop.example/",
+        "http://[fe80::1%25lo]/",
+    ],
+)
+def test_what_is_not_plain_http_is_not_followed(tmp_path: Path, location: str) -> None:
+    with origin(lambda visit: visit.redirect(location)) as server, fetching(tmp_path) as fetcher:
+        with pytest.raises(ImageError, match="redirects to a URL that is not followed") as caught:
+            fetcher.fetch(server.url())
+        assert len(server.visits) == 1
+    assert caught.value.code is ImageErrorCode.INVALID_URL
+
+
+def test_credentials_in_a_redirect_are_never_sent(tmp_path: Path) -> None:
+    with origin() as target:
+        location = f"http://someone:secret@127.0.0.1:{target.port}/a.jpg"
+        with (
+            origin(lambda visit: visit.redirect(location)) as server,
+            fetching(tmp_path) as fetcher,
+        ):
+            assert fetcher.fetch(server.url()).body == IMAGE
+        assert len(target.visits) == 1
+        assert "authorization" not in target.visits[0].head.lower()
+        assert "referer" not in target.visits[0].head.lower()
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/a b.jpg", "/a%20b.jpg"),
+        ("/ä.jpg?n=ö".encode().decode("latin-1"), "/%C3%A4.jpg?n=%C3%B6"),
+        ("?v=2", "/old/a.jpg?v=2"),
+        ("../new.jpg", "/new.jpg"),
+        ("/a%2Cb?sig=%2F%3D", "/a%2Cb?sig=%2F%3D"),
+    ],
+)
+def test_sloppy_targets_are_resolved_and_encoded_once(
+    tmp_path: Path, location: str, path: str
+) -> None:
+    def answer(visit: Visit) -> None:
+        if visit.path == "/old/a.jpg":
+            visit.redirect(location)
+        else:
+            image(visit)
+
+    with origin(answer) as server, fetching(tmp_path) as fetcher:
+        assert fetcher.fetch(server.url("/old/a.jpg")).body == IMAGE
+        assert server.visits[-1].path == path
+
+
+def test_the_deadline_covers_all_hops(tmp_path: Path) -> None:
+    def answer(visit: Visit) -> None:
+        visit.wait(0.25)
+        countdown(visit)
+
+    limits = FetchLimits(deadline=0.6)
+    with origin(answer) as server, fetching(tmp_path, limits=limits) as fetcher:
+        with pytest.raises(ImageError) as caught:
+            fetcher.fetch(server.url("/5"))
+        assert len(server.visits) <= 3
+    assert caught.value.code is ImageErrorCode.TIMEOUT
+
+
+def test_a_redirect_that_breaks_off_in_its_body_is_tried_again(tmp_path: Path) -> None:
+    def answer(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 99\r\n\r\nmov")
+        raise Hangup
+
+    with (
+        origin(answer) as server,
+        fetching(tmp_path) as fetcher,
+        pytest.raises(ImageError) as caught,
+    ):
+        fetcher.fetch(server.url())
+    assert caught.value.retryable
