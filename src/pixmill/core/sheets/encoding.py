@@ -94,7 +94,7 @@ def detect_encoding(raw: BinaryIO, asked: str | None) -> Encoding:
 def _known(asked: str) -> str:
     try:
         name = codecs.lookup(asked.strip()).name
-        b"".decode(name)  # refuses codecs such as zlib that do not make text
+        "x".encode(name)  # refuses codecs such as zlib that do not make text
     except (LookupError, ValueError):
         name = ""
     if not name or name in _NO_FILE_ENCODINGS:

@@ -190,14 +190,20 @@ def _host(text: str) -> str:
             raise BadLink(f"The host {shown(text)} is not an IPv6 address.") from None
     host = text.lower()
     if not host.isascii():
-        try:
-            # Cut, since its time grows with the square of the length; too long is refused below.
-            host = idna.encode(host[: _HOST_LENGTH + 1], uts46=True).decode("ascii").lower()
-        except (UnicodeError, IndexError):  # idna.IDNAError is a UnicodeError
-            host = ""
+        host = _idna(host)
     if not _ASCII_HOST.fullmatch(host):
         raise BadLink(f"The host {shown(text)} is not a domain name.")
     return host
+
+
+def _idna(host: str) -> str:
+    """The host's ASCII form; empty if it has none."""
+    if len(host) > _HOST_LENGTH:  # before the work, which grows with the square of the length
+        return ""
+    try:
+        return idna.encode(host, uts46=True).decode("ascii").lower()
+    except (UnicodeError, IndexError):  # idna.IDNAError is a UnicodeError
+        return ""
 
 
 def _encode(match: re.Match[str]) -> str:

@@ -24,6 +24,12 @@ class Dialect:
     skip_spaces: bool = False
 
 
+_LINE_COST = 60
+"""What holding a line costs beside its letters: two million blank lines in a cell are big too."""
+
+_LONGEST_HEAD = 10_000
+
+
 class _RowTooLong(Exception):
     pass
 
@@ -53,7 +59,7 @@ class Lines:
                 text.seek(0)
             for line in iter(partial(text.readline, self._cap + 1), ""):
                 self.row.append(line)
-                self._size += len(line)
+                self._size += len(line) + _LINE_COST
                 if self._size > self._cap:
                     raise _RowTooLong
                 yield line
@@ -102,7 +108,7 @@ def read_head(raw: BinaryIO, encoding: Encoding, filled: int, limits: SheetLimit
             for line in stream:
                 head.append(line)
                 filled -= not line.isspace()
-                if not filled:
+                if not filled or len(head) == _LONGEST_HEAD:
                     break
         except _RowTooLong:
             if not head:
