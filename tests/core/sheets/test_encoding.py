@@ -98,6 +98,7 @@ def test_an_encoding_that_is_none_is_refused(name: str) -> None:
         (b"\xd0\xcf\x11\xe0rest", "Excel"),
         (b"\x1f\x8brest", "gzip"),
         (b"%PDF-1.7", "PDF"),
+        (b"\n<!DOCTYPE html><html><head><title>Sign in", "web page"),
     ],
 )
 def test_a_workbook_or_archive_is_named_as_such(content: bytes, word: str) -> None:

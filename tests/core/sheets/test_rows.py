@@ -29,8 +29,8 @@ A = "https://a.example/1.jpg"
             "4,096",
         ),
         ('1,Mug,"' + ",".join([A] * 101) + '",', "too_many_urls", "Input Image Urls", "100"),
-        (f"1,Mug,{A},note,more", "extra_cells", None, "double quotes"),
-        (f"1,Mug,{A},{A}?2,{A}?3", "extra_cells", None, "double quotes"),
+        (f"1,Mug,{A},note,more", "extra_cells", None, "A cell that contains ',' must"),
+        (f"1,Mug,{A},{A}?2,{A}?3", "extra_cells", None, "Several URLs of one cell"),
         (f"1\0,Mug,{A},", "nul_character", None, "UTF-8"),
         (f"1,M\0ug,{A},", "nul_character", None, "UTF-8"),
         (f"1,Mug,{A}\0,", "invalid_url", "Input Image Urls", "control character"),
@@ -82,6 +82,29 @@ def test_links_remember_what_was_written() -> None:
     assert link.written == "https://A.example/a b.jpg"
     assert link.url == "https://a.example/a%20b.jpg"
     assert link.column == "Input Image Urls"
+
+
+@pytest.mark.parametrize(
+    ("cell", "url"),
+    [
+        (
+            "https://drive.google.com/file/d/1AbC/view",
+            "https://drive.google.com/uc?export=download&id=1AbC",
+        ),
+        (
+            "https://docs.google.com/uc?id=1AbC",
+            "https://docs.google.com/uc?export=download&id=1AbC",
+        ),
+        ("https://www.dropbox.com/s/x/a.jpg?dl=0", "https://www.dropbox.com/s/x/a.jpg?raw=1"),
+        ("https://dropbox.com/s/x/a.jpg?dl=0", "https://dropbox.com/s/x/a.jpg?raw=1"),
+        ("https://a.example/?a=1&amp;b=2", "https://a.example/?a=1&b=2"),
+        ("https://a.example/50%off", "https://a.example/50%25off"),
+        ("https://a.example/1.jpg#x", "https://a.example/1.jpg"),
+    ],
+)
+def test_cells_that_look_ordinary_are_cleaned_too(cell: str, url: str) -> None:
+    """The short way for ordinary cells must let these take the long one."""
+    assert urls(f"{HEAD}1,Mug,{cell},\n") == [[url]]
 
 
 def test_a_url_separator_makes_it_exact() -> None:

@@ -22,7 +22,7 @@ _NEXT_PROTOCOL_RELATIVE = re.compile(
     rf"(?<=[{re.escape(_SEPARATORS)}])(?<!\\,)[\"'<]?(?:https?:)?//", re.IGNORECASE
 )
 _PLAIN_SEPARATOR = re.compile(r"[\r\n|;,]")
-_HAS_SCHEME = re.compile(r"[\"'<]?https?://", re.IGNORECASE)
+_URL_START = re.compile(r"[\"'<]?https?://", re.IGNORECASE)
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "newline": "\n", "tab": "\t"}
 
 
@@ -48,6 +48,11 @@ def split_cell(text: str, separator: str | None = None, *, paths: bool = False) 
     return _split_paths(pieces) if paths else pieces
 
 
+def starts_url(text: str) -> bool:
+    """Whether the text begins as a URL does, be it a good one or not."""
+    return _URL_START.match(text) is not None
+
+
 def _split_before_urls(text: str) -> list[str]:
     pattern = _NEXT_PROTOCOL_RELATIVE if text.lstrip(_SEPARATORS).startswith("//") else _NEXT_URL
     starts = [0, *(match.start() for match in pattern.finditer(text)), len(text)]
@@ -70,7 +75,7 @@ def _split_exactly(text: str, separator: str) -> list[str]:
 def _split_paths(pieces: list[str]) -> list[str]:
     split: list[str] = []
     for piece in pieces:
-        split += [piece] if _HAS_SCHEME.match(piece) else _PLAIN_SEPARATOR.split(piece)
+        split += [piece] if starts_url(piece) else _PLAIN_SEPARATOR.split(piece)
     return _kept(split)
 
 

@@ -27,6 +27,8 @@ _NOT_TEXT = (
     (b"%PDF", "a PDF file"),
 )
 
+_WEB_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)[\s>]", re.IGNORECASE)
+
 # Codecs that escape or transform instead of naming a way to save a file.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "undefined", "utf-7", "unicode-escape"} | {
     "raw-unicode-escape"
@@ -69,11 +71,7 @@ def detect_encoding(raw: BinaryIO, asked: str | None) -> Encoding:
     """
     raw.seek(0)
     head = raw.read(4096)
-    for magic, kind in _NOT_TEXT:
-        if head.startswith(magic):
-            raise _rejected(
-                ProblemCode.NOT_A_CSV, f"This is {kind}, not a CSV. Open it and save it as CSV."
-            )
+    _refuse_other_files(head)
     bom = next(((mark, name) for mark, name in _BOMS if head.startswith(mark)), None)
     if asked:
         name = _known(asked)
@@ -89,6 +87,20 @@ def detect_encoding(raw: BinaryIO, asked: str | None) -> Encoding:
         found = _strictly(raw, wide, bom=False)
         return Encoding(found.name, guessed=True, warnings=(_guess_warning("UTF-16"),))
     return _utf8_or_cp1252(raw, bom=False)
+
+
+def _refuse_other_files(head: bytes) -> None:
+    for magic, kind in _NOT_TEXT:
+        if head.startswith(magic):
+            raise _rejected(
+                ProblemCode.NOT_A_CSV, f"This is {kind}, not a CSV. Open it and save it as CSV."
+            )
+    if _WEB_PAGE.match(head):
+        raise _rejected(
+            ProblemCode.NOT_A_CSV,
+            "This is a web page, not a CSV: the link it was saved from may ask for a login. "
+            "Export the sheet as CSV.",
+        )
 
 
 def _known(asked: str) -> str:

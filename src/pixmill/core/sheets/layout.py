@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from pixmill.core.errors import Problem, SheetRejected
 from pixmill.core.model import SheetRules
+from pixmill.core.sheets.cells import starts_url
 from pixmill.core.sheets.columns import choose_columns, guess_columns
 from pixmill.core.sheets.encoding import Encoding
 from pixmill.core.sheets.headers import Columns, normalise
@@ -26,7 +27,6 @@ _DELIMITER_NAMES = {
     "pipe": "|",
 }
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\s,;|]*', re.IGNORECASE)
-_LINK = re.compile("https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _find_header(head: list[str], rules: SheetRules, limits: SheetLimits) -> _He
     header = best or widest
     if header is None:
         raise SheetRejected([_no_header(1, "The file has no header.")])
-    if best is None and any(_LINK.match(cell.strip()) for cell in header.cells):
+    if best is None and any(starts_url(cell.strip()) for cell in header.cells):
         raise SheetRejected(
             [
                 _no_header(
@@ -135,7 +135,7 @@ def _search(
     for count, (line, cells) in enumerate(_rows(head, dialect)):
         if count == limits.header_search_rows:
             break
-        header = _Header(dialect, line, cells, guess_columns(cells, rules))
+        header = _Header(dialect, line, cells, guess_columns(cells[: limits.max_columns], rules))
         first = first or header
         roles = header.columns.roles
         # Amazon writes two headers, one for people and one for programs: the lower one counts.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pixmill.core.errors import Problem
 from pixmill.core.model import SheetRules
-from pixmill.core.sheets.cells import BLANK, split_cell
+from pixmill.core.sheets.cells import BLANK, split_cell, starts_url
 from pixmill.core.sheets.layout import Layout
 from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.links import PLAIN_URL, BadLink, clean_url, file_url, is_path
@@ -178,13 +178,15 @@ class RowParser:
         extra = [cell for cell in extra if cell]
         if not extra:
             return
-        delimiter = {"\t": "a TAB"}.get(self._layout.delimiter, f"'{self._layout.delimiter}'")
+        delimiter = "a TAB" if self._layout.delimiter == "\t" else f"'{self._layout.delimiter}'"
+        several = starts_url(extra[0])
+        what = "Several URLs of one cell" if several else f"A cell that contains {delimiter}"
         problems.append(
             Problem(
                 ProblemCode.EXTRA_CELLS,
                 f"The row has more cells than the header ({len(cells):,} instead of "
-                f"{self._width:,}), from {shown(extra[0], 40)} on. A cell that contains "
-                f"{delimiter} must stand in double quotes.",
+                f"{self._width:,}), from {shown(extra[0], 40)} on. "
+                f"{what} must stand in double quotes.",
                 line,
             )
         )
