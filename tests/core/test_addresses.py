@@ -241,6 +241,7 @@ def test_the_host_of_a_plain_url_is_read(url: str, host: str) -> None:
         "http://shop.example\\@127.0.0.1/",
         "http://127.0.0.1\\.shop.example/",
         "http://a%2eb/",
+        "http://shop.example/a\\b.jpg",
         "http://127.0.0.1%00.shop.example/",
         "http://[fe80::1%25eth0]/",
         "http://shop example/",
@@ -269,6 +270,11 @@ def test_anything_but_plain_http_and_https_is_an_invalid_url(url: str) -> None:
         check_url(url)
     assert caught.value.code is ImageErrorCode.INVALID_URL
     assert not caught.value.retryable
+
+
+def test_a_user_name_is_named_as_the_trouble() -> None:
+    with pytest.raises(ImageError, match="user name or password"):
+        check_url("https://user:pw@shop.example/")
 
 
 @given(st.text(max_size=60).map(lambda text: "http://" + text))

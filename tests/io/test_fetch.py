@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import threading
 import time
@@ -80,6 +81,34 @@ def test_origins_that_alternate_keep_their_connections(tmp_path: Path) -> None:
             fetcher.fetch(one.url())
             fetcher.fetch(other.url())
         assert (one.connections, other.connections) == (1, 1)
+
+
+def test_a_handle_goes_back_to_the_origin_it_has_been_at(tmp_path: Path) -> None:
+    both_busy = threading.Barrier(2)
+
+    def answer(visit: Visit) -> None:
+        if visit.path == "/together.jpg":
+            both_busy.wait(10)
+        image(visit)
+
+    with origin(answer) as one, origin(answer) as other, fetching(tmp_path) as fetcher:
+        thread = threading.Thread(target=fetcher.fetch, args=(one.url("/together.jpg"),))
+        thread.start()
+        fetcher.fetch(other.url("/together.jpg"))
+        thread.join()
+        for _ in range(3):
+            fetcher.fetch(one.url())
+            fetcher.fetch(other.url())
+            fetcher.fetch(other.url())
+        assert (one.connections, other.connections) == (1, 1)
+
+
+def test_there_are_no_more_handles_than_fetches_at_once(tmp_path: Path) -> None:
+    """A handle that has met a TLS server holds 700 kB of trusted certificates."""
+    with contextlib.ExitStack() as stack, fetching(tmp_path) as fetcher:
+        for _ in range(12):
+            fetcher.fetch(stack.enter_context(origin()).url())
+        assert len(fetcher._idle) == 1
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced(tmp_path: Path) -> None:

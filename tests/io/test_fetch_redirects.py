@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,25 @@ def test_the_deadline_covers_all_hops(tmp_path: Path) -> None:
             fetcher.fetch(server.url("/5"))
         assert len(server.visits) <= 3
     assert caught.value.code is ImageErrorCode.TIMEOUT
+
+
+def test_the_last_hop_has_only_what_is_left_of_the_deadline(tmp_path: Path) -> None:
+    def answer(visit: Visit) -> None:
+        if visit.path == "/1":
+            visit.wait(0.6)
+            visit.redirect("/silent")
+        else:
+            visit.wait()
+
+    begun = time.monotonic()
+    with (
+        origin(answer) as server,
+        fetching(tmp_path, limits=FetchLimits(deadline=0.8)) as fetcher,
+        pytest.raises(ImageError) as caught,
+    ):
+        fetcher.fetch(server.url("/1"))
+    assert caught.value.code is ImageErrorCode.TIMEOUT
+    assert time.monotonic() - begun < 1.3
 
 
 def test_a_redirect_that_breaks_off_in_its_body_is_tried_again(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_a_file_above_the_limit_is_too_large_and_leaves_no_copy(tmp_path: Path) 
     assert not list(spill.iterdir())
 
 
+def test_the_limit_holds_below_the_spill_size_too(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(101))
+    with pytest.raises(ImageError) as caught:
+        read_local("file:a.jpg", tmp_path, FetchLimits(max_bytes=100, spill_bytes=1000))
+    assert caught.value.code is ImageErrorCode.TOO_LARGE
+
+
 def test_an_empty_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     assert refusal("file:a.jpg", tmp_path).code is ImageErrorCode.EMPTY

@@ -168,7 +168,6 @@ class Handle:
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.FOLLOWLOCATION, 0),  # Fetcher follows, so that each hop is checked
-            (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.HTTPHEADER, [_ACCEPT]),
             (pycurl.USERAGENT, user_agent),
