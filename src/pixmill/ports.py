@@ -48,8 +48,9 @@ class Store(Protocol):
     """The truth: requests, products, images, outcomes, and who may work on what.
 
     Every method is one atomic step: it happens whole or not at all, whoever dies. All raise
-    StoreUnavailable when the store cannot be used; those that take a lease raise LeaseLost when
-    it is no longer held (``record_outcomes`` and ``renew`` report it instead).
+    StoreUnavailable when the store is away for a moment and StorageFailure when it needs mending;
+    those that take a lease raise LeaseLost when it is no longer held (``record_outcomes`` and
+    ``renew`` report it instead).
     """
 
     def add_request(self, request: Request) -> None:

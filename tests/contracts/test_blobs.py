@@ -47,7 +47,7 @@ def test_a_missing_file_is_a_storage_failure(blobs: Blobs) -> None:
 
 def test_a_stream_that_breaks_leaves_things_as_they_were(blobs: Blobs) -> None:
     class Breaking(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def read(self, _size: int | None = -1) -> bytes:
             if self.tell():
                 raise OSError(5, "Input/output error")
             return super().read(3)

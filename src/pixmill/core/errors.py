@@ -133,13 +133,16 @@ class NotFound(PixmillError):
 
 
 class StoreUnavailable(PixmillError):
-    """The store cannot be read or written at the moment; nothing that was recorded is lost."""
+    """The store is away for a moment: trying again makes sense. What was recorded is kept."""
 
     code = "store_unavailable"
 
 
 class StorageFailure(PixmillError):
-    """An image or a sheet could not be stored. Nothing half-written is left behind."""
+    """Nothing can be stored: the disk is full, the folder unwritable, the database damaged.
+
+    What was stored before is kept, and nothing half-written is left behind.
+    """
 
     code = "storage_failure"
 

@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 CANNOT_GO_ON = 74
 """Exit code of a worker that cannot store anything (EX_IOERR of sysexits.h)."""
 
-SETTLED_SECONDS = 10.0
+SETTLED_SECONDS = 5.0
 """A worker that lived this long is started again at once; others wait longer each time."""
 
-LONGEST_PAUSE = 10.0
+LONGEST_PAUSE = 3.0
 
 
 @dataclass(slots=True)

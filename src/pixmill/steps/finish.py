@@ -60,7 +60,7 @@ def write_errors_csv(store: Store, request: Request, sink: BinaryIO) -> None:
         for product, written, outcome in found
         if outcome and isinstance(outcome.result, Failure)
     )
-    write_errors(lines, sink, neutralise=request.rules.neutralise_formulas)
+    write_errors(lines, sink, neutralise_formulas=request.rules.neutralise_formulas)
 
 
 def references(store: Store, request_id: str) -> Iterator[tuple[Product, str, Outcome | None]]:

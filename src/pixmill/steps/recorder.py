@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pixmill.core.errors import StoreUnavailable
+from pixmill.core.errors import PixmillError, StoreUnavailable
 from pixmill.core.leases import Lease
 from pixmill.core.model import Outcome
 from pixmill.ports import Clock, Store
@@ -49,12 +49,10 @@ class OpenShard:
 class Recorder:
     """A thread that writes outcomes to the store, many in one step.
 
-    ``failed`` is called once, with the reason, when the store stays away for too long.
+    ``failed`` is called once, with the reason, when the store cannot be written or stays away.
     """
 
-    def __init__(
-        self, store: Store, clock: Clock, failed: Callable[[StoreUnavailable], None]
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, failed: Callable[[PixmillError], None]) -> None:
         self._store = store
         self._clock = clock
         self._failed = failed
@@ -79,7 +77,7 @@ class Recorder:
                 continue
             try:
                 self._write(batch)
-            except StoreUnavailable as error:
+            except PixmillError as error:
                 self._failed(error)
                 return
 

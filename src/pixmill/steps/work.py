@@ -78,7 +78,9 @@ class Worker:
             )
         except StoreUnavailable as error:
             log.warning("cannot claim work: %s", error)
-            return None
+        except PixmillError as error:
+            self._failure = error
+        return None
 
     def _do(self, lease: Lease) -> None:
         try:
@@ -106,3 +108,6 @@ class Worker:
                 recover(self._store, self._clock)
             except StoreUnavailable as error:
                 log.warning("cannot renew leases: %s", error)
+            except PixmillError as error:
+                self._failure = error
+                return

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from pixmill.core.errors import StoreUnavailable
+from pixmill.core.errors import StorageFailure, StoreUnavailable
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30.0
@@ -81,7 +81,7 @@ class Database:
             if version == SCHEMA_VERSION:
                 return
             if version != 0:
-                raise StoreUnavailable(
+                raise StorageFailure(
                     f"{self.path} was made by another version of pixmill (schema {version}, "
                     f"this one reads {SCHEMA_VERSION}). Use that version, or another folder."
                 )
@@ -91,9 +91,13 @@ class Database:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+AWAY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""What passes by itself. Anything else (full, read-only, damaged) needs somebody to mend it."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the file system's refusals into StoreUnavailable, in words for people.
+    """Turn SQLite's and the file system's refusals into ours, in words for people.
 
     Only refusals of the environment are translated. An integrity or programming error is a mistake
     in this package and is left as it is.
@@ -103,6 +107,9 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"Cannot use the database {path.name}: {error}.") from error
+        message = f"Cannot use the database {path.name}: {error}."
+        if getattr(error, "sqlite_errorcode", None) in AWAY:
+            raise StoreUnavailable(message) from error
+        raise StorageFailure(message) from error
     except OSError as error:
-        raise StoreUnavailable(f"Cannot use {path.name}: {error.strerror or error}.") from error
+        raise StorageFailure(f"Cannot use {path.name}: {error.strerror or error}.") from error
