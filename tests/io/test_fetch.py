@@ -6,6 +6,7 @@ import contextlib
 import email.utils
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,16 @@ def test_a_body_of_just_the_spill_size_stays_in_memory(tmp_path: Path) -> None:
     limits = FetchLimits(spill_bytes=len(IMAGE))
     with origin() as server, fetching(tmp_path, limits=limits) as fetcher:
         assert fetcher.fetch(server.url()).body == IMAGE
+
+
+def test_an_idle_fetcher_does_not_hold_on_to_what_it_fetched(tmp_path: Path) -> None:
+    body = bytes(3 * 2**20)
+    with origin(lambda visit: visit.respond(body)) as server, fetching(tmp_path) as fetcher:
+        tracemalloc.start()
+        fetcher.fetch(server.url())
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held < 2**20
 
 
 def test_a_full_temporary_folder_is_a_storage_failure_and_leaves_nothing(tmp_path: Path) -> None:

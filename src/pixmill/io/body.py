@@ -42,7 +42,9 @@ class Body:
     def taken(self) -> Fetched:
         """Hand over what has arrived; a temporary file is the taker's to delete."""
         if self._file is None:
-            return Fetched(b"".join(self._chunks), self.size)
+            whole = b"".join(self._chunks)
+            self._chunks.clear()  # libcurl's handle refers to this object until its next request
+            return Fetched(whole, self.size)
         try:
             self._file.close()
         except OSError as problem:  # the last bytes are written when the file is closed
