@@ -105,15 +105,15 @@ class ChildProcess:
             self._set_timeout(socket.SO_RCVTIMEO, _START_SECONDS)
             receive_frame(self._socket)
         except (EOFError, OSError) as error:
-            self.end()
+            self._reap(_DYING_SECONDS)
             self._errors.seek(0)
             last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            self.end()
             raise PixelsUnavailable(
                 f"The process that handles pixels cannot start ({''.join(last) or 'no reason'})."
                 " Run `pixmill doctor` to see what is missing."
             ) from error
-        finally:
-            self._errors.close()
+        self._errors.close()
         # The kernel keeps the time: a thread that waits for its answer needs no other timer.
         self._set_timeout(socket.SO_RCVTIMEO, self._limits.wall_seconds)
         # A sender may first have to wait for the image before its own.
@@ -161,6 +161,7 @@ class ChildProcess:
         self._reap(0)
         if idle:
             self._socket.close()
+            self._errors.close()
 
     def _send(self, turn: threading.Lock, header: bytes, body: bytes) -> bool:
         with self._bookkeeping:

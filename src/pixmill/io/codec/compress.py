@@ -23,7 +23,7 @@ __all__ = ["PixelLimits", "compare", "compress"]
 _LARGEST_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384, "png": 1_000_000}
 """libjpeg's JPEG_MAX_DIMENSION, WEBP_MAX_DIMENSION, what libvips writes as AVIF; PNG has none."""
 
-_QUALITY_STEPS = (0.8, 0.6, 0.4)
+_QUALITY_STEPS = (0.75, 0.5, 0.3, 0.15)
 _PREVIEW_QUALITY = 92
 _NO_LIMITS = PixelLimits(max_pixels=2**62, max_side=2**31)
 

@@ -20,7 +20,10 @@ _LOADERS = {
     SourceFormat.HEIF: pyvips.Image.heifload_buffer,
     SourceFormat.AVIF: pyvips.Image.heifload_buffer,
 }
-_OUT_OF_MEMORY = re.compile("out of memory|insufficient memory|memory allocation", re.IGNORECASE)
+# libheif files sizes that no picture has under the same heading, as a "security limit".
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|insufficient memory|memory allocation(?!.*security limit)", re.IGNORECASE
+)
 
 
 def open_image(

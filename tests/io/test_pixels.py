@@ -1,0 +1,346 @@
+"""The pool: many threads, few children, and a death that touches only its own image."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
+from pixmill.core.model import Fetched, Notice, Picture
+from pixmill.core.options import Effort, Format, Options
+from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from tests.io import pictures
+
+SMALL = pictures.jpeg(pictures.photo())
+TINY = pictures.photo(96, 64)
+MANY_FORMATS = [
+    pictures.jpeg(TINY),
+    pictures.jpeg(TINY, interlace=True),
+    pictures.png(TINY, palette=True),
+    pictures.webp(TINY),
+    bytes(TINY.gifsave_buffer()),
+    bytes(TINY.tiffsave_buffer(compression="deflate")),
+    bytes(TINY.heifsave_buffer(compression="av1", effort=0)),
+]
+SLOW = Options(format=Format.AVIF, effort=Effort.MAX, quality=80)
+
+
+def fetched(data: bytes) -> Fetched:
+    return Fetched(data, len(data))
+
+
+def slow_picture() -> bytes:
+    """Takes some seconds of CPU under SLOW."""
+    return pictures.jpeg(pictures.photo(1000, 700), 92)
+
+
+def children(of: int | None = None) -> list[int]:
+    """The pixel children of this process (or another), zombies included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == (of or os.getpid()):
+            found.append(int(stat.parent.name))
+    return found
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_for(condition, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[PixelPool]:
+    pool = PixelPool(2, PixelLimits(), ChildLimits(cpu_seconds=20))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def lone() -> Iterator[PixelPool]:
+    """A pool of one child, with nothing left behind afterwards."""
+    files, processes = open_files(), set(children())
+    pool = PixelPool(1)
+    yield pool
+    pool.close()
+    assert set(children()) <= processes
+    assert open_files() <= files
+
+
+def test_a_picture_comes_back_with_all_that_was_seen(pool):
+    picture = pool.compress(fetched(pictures.gif_of_frames(3)), Options(format=Format.PNG))
+    assert isinstance(picture, Picture)
+    assert picture.notices == (Notice.FIRST_FRAME_ONLY,)
+    assert (picture.format, picture.source_format, picture.width) == ("png", "gif", 10)
+
+
+def test_an_image_may_lie_in_a_file(pool, tmp_path):
+    path = tmp_path / "übel 1.jpg"
+    path.write_bytes(SMALL)
+    picture = pool.compress(Fetched(path, len(SMALL)), Options())
+    assert picture.data == pool.compress(fetched(SMALL), Options()).data
+
+
+def test_errors_cross_with_code_and_message(pool):
+    with pytest.raises(ImageError, match="web page") as caught:
+        pool.compress(fetched(b"<html>"), Options())
+    assert caught.value.code is ImageErrorCode.NOT_AN_IMAGE
+    assert not caught.value.retryable
+
+
+def test_limits_reach_the_children():
+    pool = PixelPool(1, PixelLimits(max_pixels=100))
+    with pytest.raises(ImageError) as caught:
+        pool.compress(fetched(SMALL), Options())
+    assert caught.value.code is ImageErrorCode.TOO_MANY_PIXELS
+    pool.close()
+
+
+def test_comparing_gives_two_pictures(pool):
+    after = pool.compress(fetched(SMALL), Options(max_width=160))
+    left, right = pool.compare(SMALL, after.data)
+    assert pictures.pixels(left).shape == pictures.pixels(right).shape == (100, 160, 3)
+
+
+def test_sixty_four_threads_each_get_their_own_picture(pool):
+    files = [pictures.jpeg(pictures.photo(100 + i, 60, seed=i)) for i in range(64)]
+    big = pictures.png(pictures.photo(900, 700))  # does not fit into a socket's buffer
+
+    def work(i: int) -> None:
+        for _ in range(3):
+            assert pool.compress(fetched(files[i]), Options()).width == 100 + i
+        if i % 16 == 0:
+            assert pool.compress(fetched(big), Options(format=Format.PNG)).width == 900
+
+    with ThreadPoolExecutor(64) as threads:
+        list(threads.map(work, range(64)))
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_flipped_bits_end_in_a_picture_or_an_error(pool, data):
+    file = bytearray(data.draw(st.sampled_from(MANY_FORMATS)))
+    for at in data.draw(st.lists(st.integers(0, len(file) * 8 - 1), min_size=1, max_size=8)):
+        file[at // 8] ^= 1 << at % 8
+    options = Options(format=Format.AUTO, max_width=data.draw(st.sampled_from([None, 40])))
+    try:
+        ending = pool.compress(fetched(bytes(file)), options).format
+    except ImageError as error:
+        ending = error.code
+    assert ending in {
+        *("jpeg", "webp", "corrupt_image", "too_many_pixels"),
+        *("unsupported_format", "not_an_image"),
+    }
+
+
+def test_a_child_that_is_killed_is_replaced_and_its_image_tried_again(lone):
+    with ThreadPoolExecutor(4) as threads:
+        slow = threads.submit(lone.compress, fetched(slow_picture()), SLOW)
+        time.sleep(0.5)
+        behind = threads.submit(lone.compress, fetched(SMALL), Options())
+        time.sleep(0.1)
+        (pid,) = pids(lone)
+        os.kill(pid, signal.SIGKILL)
+        assert behind.result().width == 320
+        assert slow.result().width == 1000
+    assert pids(lone) != [pid]
+
+
+def test_an_image_whose_children_die_twice_fails_alone(lone):
+    with ThreadPoolExecutor(4) as threads:
+        slow = threads.submit(lone.compress, fetched(slow_picture()), SLOW)
+        time.sleep(0.5)
+        behind = threads.submit(lone.compress, fetched(SMALL), Options())
+        for _ in range(2):
+            (pid,) = pids(lone)
+            # The one behind may be served first after the death; then the slow one is in work.
+            wait_for(lambda: lone._seats[0].load >= 1)
+            time.sleep(0.7)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda pid=pid: pids(lone) != [pid])
+        with pytest.raises(ImageError, match="SIGKILL, twice") as caught:
+            slow.result()
+        assert caught.value.code is ImageErrorCode.WORKER_CRASH
+        assert behind.result().width == 320
+    assert lone.compress(fetched(SMALL), Options()).width == 320
+
+
+def pids(pool: PixelPool) -> list[int]:
+    return [seat._child.pid for seat in pool._seats]
+
+
+def test_deaths_of_idle_children_blame_no_image(lone):
+    for _ in range(3):
+        (pid,) = pids(lone)
+        os.kill(pid, signal.SIGKILL)
+        assert lone.compress(fetched(SMALL), Options()).width == 320
+        assert pids(lone) != [pid]
+
+
+def test_work_goes_on_while_children_are_killed_under_it(pool):
+    stop = time.monotonic() + 2.5
+
+    def work(_: int) -> int:
+        done = 0
+        while time.monotonic() < stop:
+            assert pool.compress(fetched(SMALL), Options()).width == 320
+            done += 1
+        return done
+
+    def kill() -> None:
+        for seat in (0, 1, 0):
+            time.sleep(0.6)
+            os.kill(pids(pool)[seat], signal.SIGKILL)
+
+    with ThreadPoolExecutor(33) as threads:
+        killer = threads.submit(kill)
+        assert sum(threads.map(work, range(32))) > 32
+        killer.result()
+
+
+def test_too_much_cpu_ends_in_a_processing_timeout():
+    pool = PixelPool(1, child_limits=ChildLimits(cpu_seconds=0.3))
+    with pytest.raises(ImageError, match=r"0\.3 seconds of CPU") as caught:
+        pool.compress(fetched(slow_picture()), SLOW)
+    assert caught.value.code is ImageErrorCode.PROCESSING_TIMEOUT
+    for _ in range(50):  # each image has the whole allowance
+        assert pool.compress(fetched(SMALL), Options()).width == 320
+    pool.close()
+
+
+def test_too_much_time_ends_in_a_processing_timeout_for_the_image_in_work_only():
+    pool = PixelPool(1, child_limits=ChildLimits(wall_seconds=1))
+    (pid,) = pids(pool)
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(2) as threads:
+        stuck = threads.submit(pool.compress, fetched(SMALL), Options())
+        time.sleep(0.2)
+        behind = threads.submit(pool.compress, fetched(SMALL), Options())
+        with pytest.raises(ImageError, match="longer than 1 seconds") as caught:
+            stuck.result(10)
+        assert behind.result(10).width == 320
+    assert caught.value.code is ImageErrorCode.PROCESSING_TIMEOUT
+    pool.close()
+
+
+def test_too_much_memory_ends_in_a_worker_crash_of_that_image():
+    pool = PixelPool(1, child_limits=ChildLimits(memory_bytes=180 * 2**20))
+    with pytest.raises(ImageError, match="memory, twice") as caught:
+        pool.compress(fetched(pictures.jpeg(pictures.patch((9, 99, 9), 8_000, 6_000))), Options())
+    assert caught.value.code is ImageErrorCode.WORKER_CRASH
+    assert pool.compress(fetched(SMALL), Options()).width == 320
+    pool.close()
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
+def test_children_that_cannot_start_blame_no_image(program, monkeypatch):
+    files, processes = open_files(), set(children())
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(PixelsUnavailable, match="cannot start"):
+        PixelPool(2)
+    assert open_files() <= files
+    assert set(children()) <= processes
+
+
+def test_a_retired_child_hands_over_without_a_loss(lone):
+    (pid,) = pids(lone)
+    with ThreadPoolExecutor(4) as threads:
+        work = [threads.submit(lone.compress, fetched(SMALL), Options()) for _ in range(40)]
+        lone._seats[0]._child.retire()
+        assert all(future.result().width == 320 for future in work)
+    assert pids(lone) != [pid]
+
+
+def test_closing_ends_children_at_once_and_tells_who_waits():
+    files, processes = open_files(), set(children())
+    pool = PixelPool(2)
+    with ThreadPoolExecutor(8) as threads:
+        slow = slow_picture()
+        work = [threads.submit(pool.compress, fetched(slow), SLOW) for _ in range(8)]
+        time.sleep(0.5)
+        start = time.monotonic()
+        pool.close()
+        assert time.monotonic() - start < 2
+        for future in work:
+            with pytest.raises(PixelsUnavailable):
+                future.result(5)
+    with pytest.raises(PixelsUnavailable):
+        pool.compress(fetched(SMALL), Options())
+    pool.close()
+    assert set(children()) <= processes
+    assert open_files() <= files
+
+
+def test_children_ignore_what_a_terminal_sends(lone):
+    (pid,) = pids(lone)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    assert lone.compress(fetched(SMALL), Options()).width == 320
+    assert pids(lone) == [pid]
+    assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_children_know_no_secrets_and_dump_no_core(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    pool = PixelPool(1)
+    (pid,) = pids(pool)
+    environment = Path(f"/proc/{pid}/environ").read_bytes()
+    assert b"hush" not in environment
+    assert b"VIPS_CONCURRENCY=1" in environment
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    assert any(line.split()[:5] == ["Max", "core", "file", "size", "0"] for line in limits)
+    pool.close()
+
+
+def test_children_end_with_their_parent():
+    script = (
+        "from pixmill.io.pixels import PixelPool; import time; pool = PixelPool(2);"
+        "print(*(seat._child.pid for seat in pool._seats), flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        orphans = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(orphans) == 2
+        parent.kill()
+    wait_for(lambda: not any(running(pid) for pid in orphans))
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_lone_thread_spreads_over_idle_children(pool):
+    slow = threading.Thread(target=pool.compress, args=(fetched(slow_picture()), SLOW))
+    slow.start()
+    time.sleep(0.3)
+    start = time.monotonic()
+    for _ in range(5):
+        pool.compress(fetched(SMALL), Options())
+    assert slow.is_alive()
+    assert time.monotonic() - start < 1.5
+    slow.join()
