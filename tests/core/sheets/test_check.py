@@ -101,3 +101,14 @@ def test_the_stream_stays_open_for_the_next_pass() -> None:
     raw = stream(f"{HEAD}1,Mug,{A}\n")
     assert check_sheet(raw, SheetRules()) == check_sheet(raw, SheetRules())
     assert not raw.closed
+
+
+def test_no_more_than_a_hundred_problems_are_kept_whatever_happens() -> None:
+    """As warnings of skipped rows, and beside what ended the reading."""
+    content = HEAD + "1,Cup,bad\n" * 250 + f"2,Mug,{A}\n"
+    summary = check_sheet(stream(content), SheetRules(skip_invalid_rows=True))
+    assert (len(summary.warnings), summary.skipped_rows) == (100, 250)
+    with pytest.raises(SheetRejected) as caught:
+        check_sheet(stream(content), SheetRules(), SheetLimits(max_rows=200))
+    assert (len(caught.value.problems), caught.value.total) == (100, 201)
+    assert str(caught.value.problems[0].code) == "too_many_rows"
