@@ -1,0 +1,299 @@
+"""The mill: every image one outcome, whatever happens to its neighbours."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pixmill.blobs.folder import FolderBlobs
+from pixmill.core.errors import ImageError, ImageErrorCode, StorageFailure
+from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
+from pixmill.core.model import Failure, Fetched, Image, Picture, Stored
+from pixmill.core.options import Options
+from pixmill.ports import Fetch
+from pixmill.steps.mill import Mill, Pace
+from pixmill.steps.process import Tools
+from pixmill.stores.sqlite import SqliteStore
+from tests.contracts.records import NOW, a_request, claimed, ingested
+
+
+def compress(fetched: Fetched, _options: Options) -> Picture:
+    """Half of the source's bytes."""
+    assert isinstance(fetched.body, bytes)
+    return Picture(fetched.body[: fetched.size // 2], "jpeg", 4, 3, "png", 8, 6)
+
+
+def found(image: Image) -> Fetched:
+    """A source of twenty bytes that depend on the image."""
+    return Fetched(image.url.encode()[-20:], 20)
+
+
+def failing(at: int, error: Exception) -> Fetch:
+    """Sources are found, but for the image with this sequence."""
+
+    def fetch(image: Image) -> Fetched:
+        if image.sequence == at:
+            raise error
+        return found(image)
+
+    return fetch
+
+
+@contextmanager
+def milling(
+    store: SqliteStore, blobs: FolderBlobs, fetch: Fetch, *, threads: int = 4, originals: int = 0
+) -> Iterator[Mill]:
+    """A mill that is stopped at the end."""
+    mill = Mill(store, Tools(fetch, compress, blobs, originals), Pace(threads=threads), time.time)
+    try:
+        yield mill
+    finally:
+        mill.stop(grace=5)
+
+
+def codes(store: SqliteStore) -> list[str]:
+    """The images' results in order: done, an error code, or pending."""
+    found_codes = []
+    for image in store.images("req_a"):
+        result = image.outcome.result if image.outcome else None
+        failed = result.code if isinstance(result, Failure) else None
+        found_codes.append(failed or ("done" if result else "pending"))
+    return found_codes
+
+
+def test_every_image_of_a_shard_is_stored_and_recorded(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    ingested(store, urls=8)
+    with milling(store, blobs, found) as mill:
+        mill.process_shard(claimed(store, Work.SHARD))
+    assert codes(store) == ["done"] * 8
+    for image in store.images("req_a"):
+        assert image.outcome
+        assert isinstance(image.outcome.result, Stored)
+        with blobs.open(image.outcome.result.key) as file:
+            assert file.read() == image.url.encode()[-20:-10]
+        assert image.outcome.result.bytes_in == 20
+        assert image.outcome.result.bytes_out == 10
+    claimed(store, Work.FINISH)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ImageError(ImageErrorCode.HTTP_ERROR, "404", http_status=404), "http_error"),
+        (ValueError("a mistake of ours"), "worker_crash"),
+    ],
+)
+def test_a_bad_image_never_fails_its_neighbours(
+    store: SqliteStore,
+    blobs: FolderBlobs,
+    error: Exception,
+    code: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ingested(store, urls=3)
+    with milling(store, blobs, failing(2, error)) as mill:
+        mill.process_shard(claimed(store, Work.SHARD))
+    assert codes(store) == ["done", code, "done"]
+    assert ("a mistake of ours" in caplog.text) is (code == "worker_crash")
+
+
+def test_a_failure_worth_a_retry_is_tried_again_and_counted(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    asked = []
+
+    def fetch(image: Image) -> Fetched:
+        asked.append(image.sequence)
+        if asked.count(2) == 1 and image.sequence == 2:
+            raise ImageError(
+                ImageErrorCode.HTTP_ERROR, "503", retryable=True, http_status=503, retry_after=0.1
+            )
+        return found(image)
+
+    ingested(store, urls=3)
+    with milling(store, blobs, fetch) as mill:
+        mill.process_shard(claimed(store, Work.SHARD))
+    assert codes(store) == ["done"] * 3
+    second = store.images("req_a", sequences=[2])[0].outcome
+    assert second
+    assert second.attempts == 2
+    assert sorted(asked) == [1, 2, 2, 3]
+
+
+def test_the_first_sources_are_kept_for_the_report(store: SqliteStore, blobs: FolderBlobs) -> None:
+    ingested(store, urls=3)
+    with milling(store, blobs, found, originals=2) as mill:
+        mill.process_shard(claimed(store, Work.SHARD))
+    kept = list(blobs.keys(".pixmill/originals"))
+    assert [key.rsplit("/")[-1] for key in kept] == ["0000001", "0000002"]
+
+
+def test_a_spilled_source_is_removed_when_its_image_is_done(
+    store: SqliteStore, blobs: FolderBlobs, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("spill")
+
+    def fetch(image: Image) -> Fetched:
+        path = folder / str(image.sequence)
+        path.write_bytes(b"x" * 20)
+        return Fetched(path, 20)
+
+    def refuse(_fetched: Fetched, _options: Options) -> Picture:
+        raise ImageError(ImageErrorCode.NOT_AN_IMAGE, "It is a web page.")
+
+    ingested(store, urls=3)
+    mill = Mill(store, Tools(fetch, refuse, blobs), Pace(threads=2), time.time)
+    mill.process_shard(claimed(store, Work.SHARD))
+    mill.stop(grace=5)
+    assert codes(store) == ["not_an_image"] * 3
+    assert list(folder.iterdir()) == []
+
+
+def test_when_nothing_can_be_stored_the_mill_stops_and_no_image_fails(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    ingested(store, urls=50)
+    with milling(store, blobs, failing(3, StorageFailure("The disk is full."))) as mill:
+        mill.process_shard(claimed(store, Work.SHARD))
+        assert mill.failure
+        assert mill.failure.message == "The disk is full."
+    assert "pending" in codes(store)
+    assert set(codes(store)) <= {"done", "pending"}
+
+
+def test_a_stopped_mill_finishes_what_is_in_hand_and_hands_the_rest_back(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    in_hand = threading.Semaphore(0)
+    go_on = threading.Event()
+
+    def fetch(image: Image) -> Fetched:
+        in_hand.release()
+        assert go_on.wait(10)
+        return found(image)
+
+    ingested(store, urls=8)
+    mill = Mill(store, Tools(fetch, compress, blobs), Pace(threads=2), time.time)
+    lease = claimed(store, Work.SHARD)
+    thread = threading.Thread(target=mill.process_shard, args=(lease,))
+    thread.start()
+    in_hand.acquire()
+    in_hand.acquire()
+    threading.Timer(0.2, go_on.set).start()
+    mill.stop(grace=5)
+    thread.join(10)
+    assert codes(store).count("done") == 2
+    again = claimed(store, Work.SHARD)
+    assert (again.number, len(store.pending_images(again))) == (lease.number, 6)
+
+
+def test_an_abandoned_shard_is_left_to_its_new_holder(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    go_on = threading.Event()
+
+    def fetch(image: Image) -> Fetched:
+        assert go_on.wait(10)
+        return found(image)
+
+    ingested(store, urls=8)
+    with milling(store, blobs, fetch, threads=1) as mill:
+        lease = claimed(store, Work.SHARD)
+        thread = threading.Thread(target=mill.process_shard, args=(lease,))
+        thread.start()
+        _lose_all(store)
+        again = claimed(store, Work.SHARD, now=NOW + 1000)
+        mill.abandon(lease.token)
+        thread.join(10)
+        assert not thread.is_alive()
+        go_on.set()
+        mill.process_shard(again)
+    assert codes(store) == ["done"] * 8
+
+
+def test_a_shard_that_lost_its_lease_unawares_is_fenced_off(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    ingested(store, urls=3)
+    lease = claimed(store, Work.SHARD)
+    _lose_all(store)
+    with milling(store, blobs, found) as mill:
+        mill.process_shard(lease)
+    assert codes(store) == ["pending"] * 3
+
+
+def test_work_that_must_be_alone_is_done_one_image_at_a_time(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    ingested(store, urls=16)
+    busy: list[int] = []
+    most = []
+
+    def fetch(image: Image) -> Fetched:
+        busy.append(image.sequence)
+        time.sleep(0.01)
+        most.append(len(busy))
+        busy.remove(image.sequence)
+        return found(image)
+
+    for _ in range(LOSSES_BEFORE_ALONE):
+        claimed(store, Work.SHARD)
+        claimed(store, Work.SHARD)
+        _lose_all(store)
+    leases = [claimed(store, Work.SHARD), claimed(store, Work.SHARD)]
+    assert all(lease.alone for lease in leases)
+    with milling(store, blobs, fetch) as mill:
+        _all_at_once([lambda lease=lease: mill.process_shard(lease) for lease in leases])
+    assert most == [1] * 16
+    assert codes(store) == ["done"] * 16
+
+
+def test_a_slow_host_does_not_hold_up_another(store: SqliteStore, blobs: FolderBlobs) -> None:
+    """One host never answers until the other host's images are all done."""
+    fast_done = threading.Event()
+    fast: list[str] = []
+
+    def fetch(image: Image) -> Fetched:
+        if "slow" in image.url:
+            assert fast_done.wait(10)
+        else:
+            fast.append(image.url)
+            if len(fast) == 20:
+                fast_done.set()
+        return found(image)
+
+    store.add_request(a_request(images=40))
+    lease = claimed(store, Work.INGEST)
+    store.begin_ingest(lease)
+    named = [f"http://slow.example/{number}.jpg" for number in range(20)]
+    named += [f"http://fast.example/{number}.jpg" for number in range(20)]
+    store.add_images(lease, dict.fromkeys(named, 1))
+    store.finish_ingest(lease, now=NOW)
+    pace = Pace(threads=6, downloads_per_host=4)
+    mill = Mill(store, Tools(fetch, compress, blobs), pace, time.time)
+    shards = []
+    while shard := store.claim("w1", now=NOW, lease_seconds=900):
+        shards.append(shard)
+    _all_at_once([lambda shard=shard: mill.process_shard(shard) for shard in shards])
+    mill.stop(grace=5)
+    assert codes(store) == ["done"] * 40
+
+
+def _all_at_once(calls: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def _lose_all(store: SqliteStore) -> None:
+    for lost in store.lost_leases(now=NOW + 1000):
+        store.take_back(lost, judge(lost), now=NOW + 1000)
