@@ -23,20 +23,31 @@ from pixmill.io.pixel_frames import OUT_OF_MEMORY, receive_frame, send_frame
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What one image may cost: CPU and wall-clock seconds, and its process's bytes of data."""
+    """What one image may cost: CPU and wall-clock seconds, and its process's bytes of data.
+
+    50 megapixels need 0.2 to 0.7 GB as JPEG, 1 GB as WebP with transparency and 1.5 GB as AVIF;
+    only AVIF with transparency needs more than the default allows (2.3 GB at 50 megapixels).
+    """
 
     cpu_seconds: float = 20.0
     wall_seconds: float = 60.0
-    memory_bytes: int = 1536 * 1024 * 1024
+    memory_bytes: int = 2048 * 1024 * 1024
 
 
 class ChildDied(Exception):
     """The child died of the image in its hands. ``timed_out``: it was ended for taking too long."""
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        timed_out: bool = False,
+        advice: str = "The file may be damaged or made to do harm.",
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.timed_out = timed_out
+        self.advice = advice
 
 
 class GoElsewhere(Exception):
@@ -206,7 +217,10 @@ class ChildProcess:
                 f"took more than {limits.cpu_seconds:g} seconds of CPU", timed_out=True
             )
         if status == OUT_OF_MEMORY:
-            return ChildDied(f"needed more than {limits.memory_bytes / 2**20:,.0f} MiB of memory")
+            return ChildDied(
+                f"needed more than {limits.memory_bytes / 2**20:,.0f} MiB of memory",
+                advice="Make the image smaller first.",
+            )
         if status < 0:
             return ChildDied(f"ended its process with {signal.Signals(-status).name}")
         return ChildDied(f"ended its process with status {status}")

@@ -15,9 +15,10 @@ from pixmill.io.pixel_process import ChildDied, ChildLimits, ChildProcess, GoEls
 
 __all__ = ["ChildLimits", "PixelLimits", "PixelPool"]
 
-_IN_HANDS = 2
-"""Images given to one child at a time: one in work, and one that waits in its socket, so that a
-child never idles while its parent's threads get round to the next."""
+_IN_HANDS = 3
+"""Images given to one child at a time: one in work, the others waiting in its socket, so that a
+child never idles while its parent's threads get round to the next. With 64 busy threads a child
+of 2 ms images idles for a quarter of its time at one, 8 % at two and 3 % at three."""
 
 _MOST_DETOURS = 10
 """How often an image may find its child gone through no fault of its own."""
@@ -156,5 +157,5 @@ def _blame(death: ChildDied) -> ImageError:
         )
     return ImageError(
         ImageErrorCode.WORKER_CRASH,
-        f"Processing the image {death.reason}, twice. The file may be damaged or made to do harm.",
+        f"Processing the image {death.reason}, twice. {death.advice}",
     )

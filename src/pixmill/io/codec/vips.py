@@ -31,6 +31,9 @@ _JPEG_EFFORT: dict[Effort, dict[str, object]] = {
 }
 _WEBP_EFFORT = {Effort.FAST: 2, Effort.BALANCED: 4, Effort.MAX: 6}
 _PNG_COMPRESSION = {Effort.FAST: 6, Effort.BALANCED: 9, Effort.MAX: 9}
+_EFFORT_MOST_PIXELS = 16_000_000
+"""Larger WebP and PNG files are made with the fast settings, or they would outlast the CPU cap."""
+
 _PNG_ALL_FILTERS = 0xF8
 
 # CPU of one megapixel of AVIF: up to 0.4 s at effort 2, 0.6 s at 3, 3.5 s at 4 (and 13 s at 6, for
@@ -138,17 +141,18 @@ def _flatten(image: Any, background: tuple[int, int, int]) -> Any:
 
 def _save(image: Any, source: Source, target: str, quality: int, options: Options) -> bytes:
     image, keep = _choose_metadata(image, source, options)
+    pixels = image.width * image.height
+    effort = options.effort if pixels <= _EFFORT_MOST_PIXELS else Effort.FAST
     match target:
         case "jpeg":
             data = image.jpegsave_buffer(Q=quality, keep=keep, **_JPEG_EFFORT[options.effort])
         case "webp":
-            effort = _WEBP_EFFORT[options.effort]
-            data = image.webpsave_buffer(Q=quality, effort=effort, keep=keep)
+            data = image.webpsave_buffer(Q=quality, effort=_WEBP_EFFORT[effort], keep=keep)
         case "avif":
-            effort = _avif_effort(options.effort, image.width * image.height)
-            data = image.heifsave_buffer(Q=quality, compression="av1", effort=effort, keep=keep)
+            level = _avif_effort(options.effort, pixels)
+            data = image.heifsave_buffer(Q=quality, compression="av1", effort=level, keep=keep)
         case _:
-            data = image.pngsave_buffer(keep=keep, **_png_options(source, image, options))
+            data = image.pngsave_buffer(keep=keep, **_png_options(source, image, effort))
     return bytes(data)
 
 
@@ -176,9 +180,9 @@ def _avif_effort(effort: Effort, pixels: int) -> int:
     )
 
 
-def _png_options(source: Source, image: Any, options: Options) -> dict[str, object]:
+def _png_options(source: Source, image: Any, effort: Effort) -> dict[str, object]:
     """PNG is written without loss, so quality has no say; up to 256 colours stay a palette."""
-    compression = _PNG_COMPRESSION[options.effort]
+    compression = _PNG_COMPRESSION[effort]
     same_colours = (image.width, image.height) == source.upright_size and not source.profile
     if source.has_palette and same_colours:
         return {"compression": compression, "palette": True, "Q": 100, "dither": 0.0}
