@@ -1,0 +1,206 @@
+"""The report of a run: one HTML file to read, print or mail, complete without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import jinja2
+
+from pixmill.core.advice import ADVICE, Advice
+from pixmill.core.errors import ImageErrorCode
+from pixmill.core.model import Request
+from pixmill.ports import Totals
+
+MOST_PRODUCTS = 200
+MOST_BARS = 10
+MOST_FAILURES = 500
+LONGEST_TEXT = 300
+"""How many characters of a name, URL or message are shown; no layout survives all 4,096."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same part of a picture before and after, as two JPEG files; sizes are of the whole."""
+
+    product: str
+    url: str
+    before: bytes
+    after: bytes
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductLine:
+    """What became of one product: the bytes of its stored images, and how many there are."""
+
+    serial_number: str
+    name: str
+    bytes_in: int
+    bytes_out: int
+    done: int
+    failed: int
+
+    @property
+    def saved(self) -> int:
+        """Bytes saved; below zero if the product grew, as another format may make it."""
+        return self.bytes_in - self.bytes_out
+
+
+@dataclass(frozen=True, slots=True)
+class FailureLine:
+    """One image reference that failed; ``url`` is as the CSV has it."""
+
+    serial_number: str
+    name: str
+    url: str
+    code: ImageErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The failures of one code: how many there are in all, and those that are listed."""
+
+    code: ImageErrorCode
+    advice: Advice
+    count: int
+    lines: list[FailureLine]
+
+
+def write_report(
+    path: Path,
+    *,
+    request: Request,
+    totals: Totals,
+    seconds: float,
+    products: Iterable[ProductLine],
+    failures: Iterable[FailureLine],
+    pairs: Sequence[Pair],
+) -> None:
+    """Write the report of a terminal request, whole or not at all. Raises OSError.
+
+    ``products`` and ``failures`` may be endless as far as memory goes: only the largest savings
+    and the first failures are kept.
+    """
+    largest = heapq.nlargest(MOST_PRODUCTS, _with_images(products), key=lambda line: line.saved)
+    listed = list(islice(failures, MOST_FAILURES))
+    page = _templates().get_template("report.html.j2")
+    parts = page.generate(
+        request=request,
+        totals=totals,
+        seconds=seconds,
+        products=largest,
+        bars=[line for line in largest if line.saved > 0][:MOST_BARS],
+        reasons=_reasons(totals, listed),
+        listed=len(listed),
+        pairs=pairs,
+    )
+    _write_whole(path, parts)
+
+
+def _with_images(products: Iterable[ProductLine]) -> Iterable[ProductLine]:
+    return (line for line in products if line.done)
+
+
+def _reasons(totals: Totals, listed: Sequence[FailureLine]) -> list[Reason]:
+    """The failures by code, the most frequent first."""
+    lines: dict[ImageErrorCode, list[FailureLine]] = {code: [] for code in totals.failures}
+    for line in listed:
+        lines.setdefault(line.code, []).append(line)
+    reasons = [
+        Reason(code, ADVICE[code], max(totals.failures.get(code, 0), len(found)), found)
+        for code, found in lines.items()
+    ]
+    return sorted(reasons, key=lambda reason: -reason.count)
+
+
+def _write_whole(path: Path, parts: Iterable[str]) -> None:
+    partial = path.with_suffix(".partial")
+    try:
+        # A name may hold lone surrogates, which no encoding can write: they become "?".
+        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(parts)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("pixmill.cli"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "size": size,
+        "duration": duration,
+        "percent": percent,
+        "short": short,
+        "jpeg_uri": _jpeg_uri,
+        "csp_hash": _csp_hash,
+    }
+    templates.tests["web_url"] = is_web_url
+    return templates
+
+
+def size(count: float) -> str:
+    """A number of bytes as people read it, in decimal units like those of shops and hosts."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(abs(count), 1) < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: 4.2 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, smaller, length, part in (
+        ("min", "s", 60, 1),
+        ("h", "min", 3600, 60),
+        ("d", "h", 86_400, 3600),
+    ):
+        if whole < length * (60 if unit == "min" else 24) or unit == "d":
+            return f"{whole // length:,} {unit} {whole % length // part} {smaller}"
+    raise AssertionError
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in per cent with one digit, never rounded up to all or down to nothing."""
+    share = 100 * part / whole if whole else 0.0
+    if part not in (0, whole):
+        share = min(share, 99.9) if 0 < share < 100 else share
+    return f"{share:.1f}"
+
+
+def short(text: str) -> str:
+    """A text cut in its middle to what can be shown."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    head = LONGEST_TEXT * 2 // 3
+    return f"{text[:head]} … {text[head - LONGEST_TEXT :]}"
+
+
+def is_web_url(url: str) -> bool:
+    """Whether a URL may be a link: everything else (javascript:, data:, files) is only shown."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def _jpeg_uri(data: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def _csp_hash(text: str) -> str:
+    """The source expression that lets exactly this inline style or script pass the CSP."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
