@@ -144,6 +144,16 @@ def test_deep_pixels_become_eight_bits_without_a_shift():
     assert middle(compress(pictures.png(gray), TO_PNG, LIMITS).data) == [128]
 
 
+@pytest.mark.parametrize("bands", [5, 7])
+def test_bands_that_no_screen_shows_are_left_out(bands):
+    image = pictures.photo(bands=bands).copy(interpretation="multiband")
+    file = bytes(image.tiffsave_buffer())
+    for options in (TO_PNG, Options(), Options(max_width=100)):
+        assert pictures.pixels(compress(file, options, LIMITS).data).shape[2] == 3
+    seen = pictures.pixels(compress(file, TO_PNG, LIMITS).data)
+    assert (seen == pictures.pixels(image)[:, :, :3]).all()
+
+
 def test_palettes_and_single_bits_are_read():
     flat = pictures.image_of(np.repeat(np.array([[[250, 20, 30], [0, 90, 200]]], np.uint8), 40, 0))
     palette = pictures.png(flat.resize(20, kernel="nearest"), palette=True)

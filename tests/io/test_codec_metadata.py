@@ -166,6 +166,8 @@ def test_a_kept_webp_loses_its_metadata_but_no_pixel(orientation):
     assert picture.notices == (Notice.KEPT_ORIGINAL,)
     assert SECRET not in picture.data
     assert exif_of(picture.data) == Exif(orientation)
+    # The flags of VP8X announce what is there, no more (RFC 9649, 2.7.1).
+    assert picture.data[20] & 0x0C == (0x08 if orientation != 1 else 0)
     assert struct.unpack("<I", picture.data[4:8])[0] == len(picture.data) - 8
     assert (pictures.pixels(picture.data) == pictures.pixels(file)).all()
 

@@ -107,8 +107,7 @@ def test_compressed_metadata_is_not_unpacked_without_bound():
         bomb = pictures.with_chunks(
             pictures.png(PHOTO), pictures.chunk(kind, b"name\0\0" + pictures.zeros(300))
         )
-        for options in (Options(), Options(strip_metadata=False)):
-            assert compress(bomb, options, LIMITS).width == 480
+        assert compress(bomb, Options(strip_metadata=False), LIMITS).width == 480
 
 
 def test_a_hundred_thousand_frames_cost_one():

@@ -264,13 +264,21 @@ def test_children_that_cannot_start_blame_no_image(program, monkeypatch):
     assert set(children()) <= processes
 
 
-def test_a_retired_child_hands_over_without_a_loss(lone):
-    (pid,) = pids(lone)
-    with ThreadPoolExecutor(4) as threads:
-        work = [threads.submit(lone.compress, fetched(SMALL), Options()) for _ in range(40)]
-        lone._seats[0]._child.retire()
-        assert all(future.result().width == 320 for future in work)
-    assert pids(lone) != [pid]
+def test_a_child_that_has_grown_hands_over_without_a_loss():
+    files, processes = open_files(), set(children())
+    pool = PixelPool(1, child_limits=ChildLimits(check_after=5, most_growth=-(2**40)))
+    seen = set()
+
+    def work(_: int) -> int:
+        seen.update(pids(pool))
+        return pool.compress(fetched(SMALL), Options()).width
+
+    with ThreadPoolExecutor(6) as threads:
+        assert set(threads.map(work, range(40))) == {320}
+    assert len(seen) > 2
+    pool.close()
+    assert set(children()) <= processes
+    assert open_files() <= files
 
 
 def test_closing_ends_children_at_once_and_tells_who_waits():

@@ -28,9 +28,6 @@ from pixmill.io.pixel_frames import (
     unpack_header,
 )
 
-_IMAGES_BEFORE_CHECK = 2_000
-_MOST_GROWTH = 256 * 1024 * 1024
-
 _PICTURE_FIELDS = [field.name for field in fields(Picture) if field.name != "data"]
 
 
@@ -43,6 +40,8 @@ def main() -> None:
         ("--memory-bytes", int),
         ("--max-pixels", int),
         ("--max-side", int),
+        ("--check-after", int),
+        ("--most-growth", int),
     ):
         parser.add_argument(name, type=kind, required=True)
     arguments = parser.parse_args()
@@ -80,8 +79,10 @@ def _serve(connection: socket.socket, arguments: argparse.Namespace) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
         del body
         images += 1
-        if images % _IMAGES_BEFORE_CHECK == 0 and _memory_in_use() > start + _MOST_GROWTH:
-            reply["retire"] = True
+        if images % arguments.check_after == 0:
+            grown = _memory_in_use() - start
+            if grown > arguments.most_growth:
+                reply["retire"] = True
         send_frame(connection, pack_header(reply), result)
 
 

@@ -27,11 +27,15 @@ class ChildLimits:
 
     50 megapixels need 0.2 to 0.7 GB as JPEG, 1 GB as WebP with transparency and 1.5 GB as AVIF;
     only AVIF with transparency needs more than the default allows (2.3 GB at 50 megapixels).
+    Every ``check_after`` images a child that holds ``most_growth`` bytes more than at its start
+    makes way for a fresh one.
     """
 
     cpu_seconds: float = 20.0
     wall_seconds: float = 60.0
     memory_bytes: int = 2048 * 1024 * 1024
+    check_after: int = 2_000
+    most_growth: int = 256 * 1024 * 1024
 
 
 class ChildDied(Exception):
@@ -93,6 +97,8 @@ class ChildProcess:
             "--memory-bytes": limits.memory_bytes,
             "--max-pixels": pixel_limits.max_pixels,
             "--max-side": pixel_limits.max_side,
+            "--check-after": limits.check_after,
+            "--most-growth": limits.most_growth,
         }
         try:
             self._process = _start(arguments, theirs, self._errors)

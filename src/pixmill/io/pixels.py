@@ -78,7 +78,7 @@ class PixelPool:
         deaths = detours = 0
         while True:
             try:
-                packed, data = self._ask_once(header, body)
+                reply, data = self._ask_once(header, body)
             except GoElsewhere:
                 detours += 1
                 if detours > _MOST_DETOURS:
@@ -91,12 +91,11 @@ class PixelPool:
                     raise _blame(death) from death
             else:
                 break
-        reply = unpack_header(packed)
         if "code" in reply:
             raise ImageError(ImageErrorCode(reply["code"]), reply["message"])
         return reply, data
 
-    def _ask_once(self, header: bytes, body: bytes) -> tuple[bytes, bytes]:
+    def _ask_once(self, header: bytes, body: bytes) -> tuple[Header, bytes]:
         with self._free:
             with self._choosing:
                 seat = min(self._seats, key=lambda seat: seat.load)
@@ -104,10 +103,15 @@ class PixelPool:
             try:
                 if self._closed:
                     raise PixelsUnavailable("The pool of pixel processes was closed.")
-                return seat.child().ask(header, body)
+                child = seat.child()
+                packed, data = child.ask(header, body)
             finally:
                 with self._choosing:
                     seat.load -= 1
+        reply = unpack_header(packed)
+        if "retire" in reply:
+            child.retire()
+        return reply, data
 
 
 class _Seat:

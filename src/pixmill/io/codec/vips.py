@@ -75,7 +75,7 @@ def prepare(
     width, height = (size[1], size[0]) if source.exif.sideways else size
     shrink = min(source.width / width, source.height / height)
     image = open_image(source.data, source.format, shrink=shrink, fail_on=fail_on)
-    image = _resize(image, width, height)
+    image = _resize(_screen_bands(image), width, height)
     image = _to_srgb(image, source, keep_profile=not options.strip_metadata)
     if image.hasalpha() and target == "jpeg":
         image = _flatten(image, options.background_rgb)
@@ -97,6 +97,19 @@ def has_transparency(source: Source) -> bool:
         raise explain(error, source.format) from error
 
 
+def _screen_bands(image: Any) -> Any:
+    """Red, green and blue, or one gray, of a scientific TIFF with bands that no screen shows."""
+    if image.interpretation == "cmyk" or (
+        image.interpretation != "multiband" and image.bands <= _COLOUR_BANDS + 1
+    ):
+        return image
+    deep = image.format == "ushort"
+    if image.bands < _COLOUR_BANDS:
+        return image[0].copy(interpretation="grey16" if deep else "b-w")
+    image = image.extract_band(0, n=_COLOUR_BANDS)
+    return image.copy(interpretation="rgb16" if deep else "srgb")
+
+
 def _resize(image: Any, width: int, height: int) -> Any:
     if (image.width, image.height) == (width, height):
         return image
@@ -116,9 +129,6 @@ def _to_srgb(image: Any, source: Source, *, keep_profile: bool) -> Any:
         image = image.icc_transform("srgb", input_profile="cmyk", **own)
     elif source.profile and not keep_profile and not is_srgb(source.profile):
         image = _convert_profile(image)
-    if image.interpretation == "multiband":
-        image = image[0:_COLOUR_BANDS] if image.bands >= _COLOUR_BANDS else image[0]
-        image = image.copy(interpretation="srgb" if image.bands == _COLOUR_BANDS else "b-w")
     gray = image.bands < _COLOUR_BANDS
     image = image.colourspace("b-w" if gray else "srgb")
     return image if image.format == "uchar" else image.cast("uchar")
