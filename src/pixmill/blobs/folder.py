@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,53 +12,57 @@ from typing import BinaryIO
 from pixmill.core.errors import StorageFailure
 from pixmill.core.shards import PRIVATE
 
+CHUNK = 1024 * 1024
+
 
 class FolderBlobs:
     """Files below a folder, their paths being their keys.
 
-    A file under its final name is whole: it is written to ``.pixmill/partial`` first, flushed to the disk
-    (``fdatasync``), then renamed, which POSIX makes atomic within a file system.
+    A file under its final name is whole: it is written to ``.pixmill/partial`` first, flushed to
+    the disk (``fdatasync``), then renamed, which POSIX makes atomic within a file system.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._partial = root / PRIVATE / "partial"
+        self._root = root.absolute()
+        self._partial = self._root / PRIVATE / "partial"
+        self._mine = f"{self._partial}/{os.getpid()}-{os.urandom(6).hex()}-"
+        self._numbers = itertools.count()
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
         """Store a whole file durably, in place of any earlier one, or leave things as they were."""
         target = self._path(key)
-        partial = self._partial / uuid.uuid4().hex
+        partial = f"{self._mine}{next(self._numbers)}"
         try:
             try:
-                self._write(partial, data)
-                self._move(partial, target)
+                _write(partial, data)
+                _move(partial, target)
             except OSError:
-                partial.unlink(missing_ok=True)
+                Path(partial).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise self._failure("store", key, error) from error
+            raise _failure("store", key, error) from error
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""
         try:
-            return self._path(key).open("rb")
+            return Path(self._path(key)).open("rb")
         except OSError as error:
-            raise self._failure("read", key, error) from error
+            raise _failure("read", key, error) from error
 
     def delete(self, prefix: str) -> None:
         """Remove everything below a key; what is not there is fine."""
-        path = self._path(prefix)
+        path = Path(self._path(prefix))
         try:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise self._failure("remove", prefix, error) from error
+            raise _failure("remove", prefix, error) from error
 
     def keys(self, prefix: str) -> Iterator[str]:
         """List the keys below a prefix, in order."""
-        top = self._path(prefix)
+        top = Path(self._path(prefix))
         for folder, subfolders, files in os.walk(top):
             subfolders.sort()
             for name in sorted(files):
@@ -70,34 +74,57 @@ class FolderBlobs:
 
     def path(self, key: str) -> Path:
         """Return where a key's file lies on this machine."""
-        return self._path(key)
+        return Path(self._path(key))
 
-    def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if key.startswith("/") or any(part in {"", ".", ".."} for part in parts) or "\0" in key:
+    def _path(self, key: str) -> str:
+        if "\0" in key or any(part in {"", ".", ".."} for part in key.split("/")):
             raise StorageFailure(f"{key!r} is not a valid key.")
-        return self._root.joinpath(*parts)
+        return f"{self._root}/{key}"
 
-    def _write(self, partial: Path, data: bytes | BinaryIO) -> None:
-        try:
-            file = partial.open("xb")
-        except FileNotFoundError:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            file = partial.open("xb")
-        with file:
-            if isinstance(data, bytes):
-                file.write(data)
-            else:
-                shutil.copyfileobj(data, file, 1024 * 1024)
-            file.flush()
-            os.fdatasync(file.fileno())
 
-    def _move(self, partial: Path, target: Path) -> None:
-        try:
-            partial.replace(target)
-        except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.replace(target)
+# Plain strings and system calls below: with pathlib and buffered files, this was a fifth of all
+# that a worker does for an image beside compressing it.
 
-    def _failure(self, verb: str, key: str, error: OSError) -> StorageFailure:
-        return StorageFailure(f"Cannot {verb} {key}: {error.strerror or error}.")
+
+def _write(partial: str, data: bytes | BinaryIO) -> None:
+    descriptor = _create(partial)
+    try:
+        if isinstance(data, bytes):
+            _write_all(descriptor, data)
+        else:
+            while chunk := data.read(CHUNK):
+                _write_all(descriptor, chunk)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        _make_parents(path)
+        return os.open(path, flags, 0o644)
+
+
+def _move(partial: str, target: str) -> None:
+    try:
+        os.replace(partial, target)
+    except FileNotFoundError:
+        _make_parents(target)
+        os.replace(partial, target)
+
+
+def _make_parents(path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _failure(verb: str, key: str, error: OSError) -> StorageFailure:
+    return StorageFailure(f"Cannot {verb} {key}: {error.strerror or error}.")

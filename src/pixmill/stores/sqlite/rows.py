@@ -105,15 +105,31 @@ def to_image(row: sqlite3.Row) -> Image:
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
     """An outcome as the columns that it fills."""
-    values: dict[str, Any] = {"attempts": outcome.attempts, "duration": outcome.duration}
-    if isinstance(outcome.result, Failure):
-        return values | {
+    result = outcome.result
+    if isinstance(result, Failure):
+        return {
             "status": ImageStatus.FAILED,
-            "code": outcome.result.code,
-            "message": outcome.result.message,
+            "attempts": outcome.attempts,
+            "duration": outcome.duration,
+            "code": result.code,
+            "message": result.message,
         }
-    stored = asdict(outcome.result)
-    return values | stored | {"status": ImageStatus.DONE, "notices": " ".join(stored["notices"])}
+    return {
+        "status": ImageStatus.DONE,
+        "attempts": outcome.attempts,
+        "duration": outcome.duration,
+        "key": result.key,
+        "format": result.format,
+        "bytes_in": result.bytes_in,
+        "bytes_out": result.bytes_out,
+        "width": result.width,
+        "height": result.height,
+        "source_format": result.source_format,
+        "source_width": result.source_width,
+        "source_height": result.source_height,
+        "sha256": result.sha256,
+        "notices": " ".join(result.notices),
+    }
 
 
 def _to_stored(row: sqlite3.Row) -> Stored:
