@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
@@ -91,17 +90,8 @@ class ChildProcess:
         self._socket, theirs = socket.socketpair()
         for end in (self._socket, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        arguments = {
-            "--socket": theirs.fileno(),
-            "--cpu-seconds": limits.cpu_seconds,
-            "--memory-bytes": limits.memory_bytes,
-            "--max-pixels": pixel_limits.max_pixels,
-            "--max-side": pixel_limits.max_side,
-            "--check-after": limits.check_after,
-            "--most-growth": limits.most_growth,
-        }
         try:
-            self._process = _start(arguments, theirs, self._errors)
+            self._process = _start(pixel_limits, limits, theirs, self._errors)
         except OSError as error:
             self._socket.close()
             self._errors.close()
@@ -133,8 +123,8 @@ class ChildProcess:
         self._errors.close()
         # The kernel keeps the time: a thread that waits for its answer needs no other timer.
         self._set_timeout(socket.SO_RCVTIMEO, self._limits.wall_seconds)
-        # A sender may first have to wait for the image before its own.
-        self._set_timeout(socket.SO_SNDTIMEO, 2 * self._limits.wall_seconds)
+        # A sender may first have to wait for the images before its own.
+        self._set_timeout(socket.SO_SNDTIMEO, 3 * self._limits.wall_seconds)
 
     def ask(self, header: bytes, body: bytes) -> tuple[bytes, bytes]:
         """Send a question, wait for its turn, return the answer. Raises ChildDied, GoElsewhere."""
@@ -233,11 +223,20 @@ class ChildProcess:
 
 
 def _start(
-    arguments: Mapping[str, object], theirs: socket.socket, errors: IO[bytes]
+    pixels: PixelLimits, limits: ChildLimits, theirs: socket.socket, errors: IO[bytes]
 ) -> subprocess.Popen[bytes]:
+    arguments = {
+        "--socket": theirs.fileno(),
+        "--cpu-seconds": limits.cpu_seconds,
+        "--memory-bytes": limits.memory_bytes,
+        "--max-pixels": pixels.max_pixels,
+        "--max-side": pixels.max_side,
+        "--check-after": limits.check_after,
+        "--most-growth": limits.most_growth,
+    }
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     # -P: the working directory is no place to import from.
     command = [sys.executable, "-P", "-m", "pixmill.io.pixel_child"]
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return subprocess.Popen(
         [*command, *(f"{name}={value}" for name, value in arguments.items())],
         stdin=subprocess.DEVNULL,
