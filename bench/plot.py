@@ -1,0 +1,47 @@
+"""The benchmark as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case: images a second of the codec alone and of the pipeline, and the ratio wanted."""
+
+    case: str
+    images: int
+    limit: float
+    pipeline: float
+    floor: float
+
+    @property
+    def ratio(self) -> float:
+        """How much of the codec's limit the whole pipeline reaches."""
+        return self.pipeline / self.limit
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draw each case's ratio as a bar, with the floor that it has to reach."""
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.9 * len(rows)))
+    places = range(len(rows), 0, -1)
+    axes.barh(places, [row.ratio for row in rows], height=0.55, color="#2b6cb0")
+    for place, row in zip(places, rows, strict=True):
+        axes.plot([row.floor] * 2, [place - 0.4, place + 0.4], color="#c53030", linewidth=2)
+        text = f"{row.ratio:.2f}   ({row.pipeline:,.0f} of {row.limit:,.0f} images/s)"
+        axes.text(0.02, place, text, va="center", color="white", fontsize=10)
+    axes.set_yticks(list(places), [row.case for row in rows])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("whole pipeline ÷ codec alone on all cores (red: the floor to reach)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
