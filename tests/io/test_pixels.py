@@ -246,7 +246,7 @@ def test_too_much_time_ends_in_a_processing_timeout_for_the_image_in_work_only()
 def test_too_much_memory_ends_in_a_worker_crash_of_that_image():
     pool = PixelPool(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
     with pytest.raises(ImageError, match="memory, twice") as caught:
-        pool.compress(fetched(pictures.jpeg(pictures.patch((9, 99, 9), 6_000, 4_500))), Options())
+        pool.compress(fetched(pictures.jpeg(pictures.patch((9, 99, 9), 8_000, 6_000))), Options())
     assert caught.value.code is ImageErrorCode.WORKER_CRASH
     assert pool.compress(fetched(SMALL), Options()).width == 320
     pool.close()
