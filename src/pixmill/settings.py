@@ -7,13 +7,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
-from pydantic import Field, ValidationError
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pixmill.core.addresses import AddressPolicy
 from pixmill.core.errors import InvalidSetting
 
 PREFIX = "PIXMILL_"
+DOTENV = ".env"
 
 
 def cores() -> int:
@@ -25,7 +29,7 @@ class Settings(BaseSettings):
     """Everything that can be set. Each field is ``PIXMILL_<NAME>`` and ``--<name>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=DOTENV, env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     data_dir: Path = Field(
@@ -70,7 +74,7 @@ class Settings(BaseSettings):
         20.0, gt=0, description="CPU seconds that compressing one image may take."
     )
     image_memory: int = Field(
-        1_073_741_824, ge=134_217_728, description="Bytes of memory that one image may take."
+        2_147_483_648, ge=134_217_728, description="Bytes of memory that one image may take."
     )
     lease_seconds: float = Field(
         30.0,
@@ -88,15 +92,21 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
 
+    @field_validator("allowed_addresses")
+    @classmethod
+    def _can_be_parsed(cls, text: str) -> str:
+        AddressPolicy.parse(text)
+        return text
+
     @property
     def store_url(self) -> str:
         """Where the store is, with the default filled in."""
-        return self.store or f"sqlite:///{(self.data_dir / 'pixmill.db').absolute()}"
+        return self.store or _url("sqlite", self.data_dir / "pixmill.db")
 
     @property
     def blobs_url(self) -> str:
         """Where the blobs are, with the default filled in."""
-        return self.blobs or f"file://{self.data_dir.absolute()}"
+        return self.blobs or _url("file", self.data_dir)
 
     def to_environment(self) -> dict[str, str]:
         """These settings as the environment of a process that shall have the same."""
@@ -115,7 +125,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     Raises InvalidSetting, naming the setting, for unknown names and for values that cannot be.
     """
     names = [name.upper() for name in Settings.model_fields]
-    for given in environment:
+    for given in [*environment, *dotenv_values(DOTENV, encoding="utf-8")]:
         name = given.upper().removeprefix(PREFIX)
         if given.upper().startswith(PREFIX) and name not in names:
             raise InvalidSetting(f"There is no setting {given}.{_suggestion(name, names)}")
@@ -125,6 +135,10 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
         raise InvalidSetting(f"{name}: {first['msg']} (it is {first['input']!r}).") from None
+
+
+def _url(scheme: str, path: Path) -> str:
+    return f"{scheme}://{quote(str(path.absolute()))}"
 
 
 def _suggestion(name: str, names: list[str]) -> str:

@@ -18,10 +18,9 @@ from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Fetched, Image
 from pixmill.core.shards import PRIVATE
 from pixmill.engines.local import LocalEngine
-from pixmill.io.codec.compress import PixelLimits
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
-from pixmill.io.pixels import ChildLimits, PixelPool
+from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
 from pixmill.ports import Fetch
 from pixmill.settings import Settings, cores
 from pixmill.steps.finish import UrlOf, finish_request

@@ -36,7 +36,7 @@ pixmill.add_command(worker)
 def main() -> None:
     """Run a command; what went wrong is told in a sentence, never as a stack trace."""
     try:
-        code = pixmill.main(standalone_mode=False)
+        code = pixmill.main(prog_name="pixmill", standalone_mode=False)
     except click.exceptions.Abort:
         code = INTERRUPTED
     except click.ClickException as error:

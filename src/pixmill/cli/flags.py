@@ -46,12 +46,12 @@ def option_flags(command: Command) -> Command:
             click.option(
                 "--format",
                 "--encode-format",
-                type=click.Choice([*Format, "jpg"]),
+                type=click.Choice([*(choice.value for choice in Format), "jpg"]),
                 help="Default jpeg. auto keeps transparency, keep the input's own format.",
             ),
             click.option(
                 "--effort",
-                type=click.Choice(list(Effort)),
+                type=click.Choice([choice.value for choice in Effort]),
                 help="CPU spent on smaller files; default fast.",
             ),
             click.option("--max-width", type=int, metavar="PIXELS", help="Shrink to this width."),

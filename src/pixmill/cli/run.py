@@ -32,7 +32,7 @@ SAMPLES = 12
 GRACE_SECONDS = 5.0
 
 
-@click.command()
+@click.command(short_help="Compress all images that a CSV names.")
 @click.argument("csv", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "-o",
@@ -67,11 +67,7 @@ def run(csv: Path, folder: Path, *, retry_failed: bool, **given: Any) -> int:
 
 def _settings(folder: Path, given: dict[str, Any]) -> Settings:
     """The settings of a run: store and blobs are in its folder, whatever the environment says."""
-    place = {
-        "data_dir": folder,
-        "store": f"sqlite://{(folder / 'pixmill.db').absolute()}",
-        "blobs": f"file://{folder.absolute()}",
-    }
+    place = {"data_dir": folder, "store": "", "blobs": ""}  # the defaults below the folder
     usual = {"samples": SAMPLES, "grace_seconds": GRACE_SECONDS}
     given = {name: value for name, value in given.items() if value is not None}
     return load_settings(usual | given | place, os.environ)

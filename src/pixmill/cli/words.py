@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pixmill.cli.results import Results
@@ -38,24 +37,24 @@ def show_reading(filename: str, summary: SheetSummary) -> None:
 def show_summary(results: Results, *, seconds: float, images: int) -> None:
     """Say how a run ended: ``images`` is how many it did in ``seconds``."""
     request, totals = results.request, results.totals
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    table.add_row("images", f"{request.processed_images:,} of {request.total_images:,} done")
+    _line("images", f"{request.processed_images:,} of {request.total_images:,} done")
     for code, count in totals.failures.items():
-        table.add_row("failed", Text(f"{count:,} {code}: {ADVICE[code].title}", style="red"))
-    table.add_row("size", _sizes(totals.bytes_in, totals.bytes_out))
+        _line("failed", f"{count:,} {code}: {ADVICE[code].title}", style="red")
+    _line("size", _sizes(totals.bytes_in, totals.bytes_out))
     if totals.kept:
-        table.add_row("", f"{totals.kept:,} kept as they were: compressing made them no smaller")
+        _line("", f"{totals.kept:,} kept as they were: compressing made them no smaller")
     if images:
-        table.add_row("speed", f"{images / seconds:,.1f} images/s ({images:,} in {seconds:,.1f} s)")
+        _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {seconds:,.1f} s)")
     else:
-        table.add_row("speed", "nothing left to do: every image had its outcome already")
+        _line("speed", "nothing left to do: every image had its outcome already")
     for name, path in results.files.items():
-        table.add_row(name, str(path))
-    out.print(table)
+        _line(name, str(path))
     if request.failed_images:
         out.print("errors.csv and report.html say what to do about the images that failed.")
+
+
+def _line(label: str, text: str, style: str = "") -> None:
+    out.print(Text(f"{label:<8}", style="dim") + Text(text, style=style))
 
 
 def _sizes(before: int, after: int) -> str:

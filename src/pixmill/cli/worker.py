@@ -15,13 +15,14 @@ import click
 
 from pixmill import wiring
 from pixmill.cli.logs import set_up_logging
+from pixmill.core.errors import PixmillError
 from pixmill.engines.local import CANNOT_GO_ON
 from pixmill.settings import load_settings
 
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Run one worker process on a shared store.")
 @click.option("--supervised", metavar="NAME", help="Name given by the process that started this.")
 def worker(supervised: str | None) -> int:
     """Work on what the store has to do, until told to stop (SIGTERM, or Ctrl-C).
@@ -39,9 +40,12 @@ def worker(supervised: str | None) -> int:
     else:
         signal.signal(signal.SIGINT, _setter(stop))
     name = supervised or f"{socket.gethostname()}-{os.getpid()}"
-    with wiring.worker(settings, name) as hand:
-        hand.run(stop)
-        failure = hand.failure
+    try:
+        with wiring.worker(settings, name) as hand:
+            hand.run(stop)
+            failure = hand.failure
+    except PixmillError as error:
+        failure = error
     if failure:
         click.echo(failure.message)
         return CANNOT_GO_ON

@@ -18,6 +18,9 @@ SETTLED_SECONDS = 5.0
 
 LONGEST_PAUSE = 3.0
 
+MOST_FAILED_STARTS = 3
+"""Quick exits with an error in a row that are no accident. A killed worker is always replaced."""
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -111,6 +114,8 @@ class LocalEngine:
             return
         log.warning("worker %s ended with %d; starting another", slot.name, process.returncode)
         slot.deaths = 0 if now - slot.started > SETTLED_SECONDS else slot.deaths + 1
+        if process.returncode > 0 and slot.deaths >= MOST_FAILED_STARTS:
+            self.failure = f"Workers end with exit code {process.returncode} again and again."
         slot.start_at = now + min(LONGEST_PAUSE, 0.5 * (2 ** (slot.deaths - 1) - 1))
 
 

@@ -91,8 +91,8 @@ def is_path(written: str) -> bool:
         return not text.startswith("//")
     if scheme[1].lower() == "file":
         return True
-    # A file may be called "front:left.jpg"; data: and mailto: are no files.
-    return not text.startswith("//", scheme.end()) and scheme[1].lower() not in _OTHER_SCHEMES
+    # A file may be called "front:left.jpg"; "htp:/a.jpg" is a slip of the pen, data: is no file.
+    return not text.startswith("/", scheme.end()) and scheme[1].lower() not in _OTHER_SCHEMES
 
 
 _OTHER_SCHEMES = frozenset({"http", "https", "data", "ftp", "mailto", "javascript", "blob"})
