@@ -146,7 +146,16 @@ class Blobs(Protocol):
     """
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """Store a whole file durably, in place of any earlier one, or leave things as they were."""
+        """Store a whole file in place of any earlier one, or leave things as they were.
+
+        It survives the death of this process at once, and a power cut after the next ``flush``.
+        """
+
+    def flush(self) -> None:
+        """Make everything that was put so far survive a power cut.
+
+        One flush serves many files: that is far cheaper than flushing each.
+        """
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""

@@ -56,14 +56,17 @@ def pixel_pool(settings: Settings, children: int) -> PixelPool:
     )
 
 
-def local_engine(settings: Settings, store: SqliteStore, name: str) -> LocalEngine:
-    """The worker processes of this machine."""
+def local_engine(
+    settings: Settings, store: SqliteStore, name: str, log_file: Path | None = None
+) -> LocalEngine:
+    """The worker processes of this machine; their log goes to ``log_file`` or standard error."""
     return LocalEngine(
         lambda worker: [sys.executable, "-m", "pixmill", "worker", "--supervised", worker],
         dict(os.environ) | settings.to_environment(),
         count=settings.workers,
         name=name,
         died=store.expire_leases,
+        log_file=log_file,
     )
 
 

@@ -1,7 +1,8 @@
-"""Blobs in a folder: each file is written aside, flushed, and moved into place in one step."""
+"""Blobs in a folder: each file is written aside and moved into its place in one step."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -18,8 +19,10 @@ CHUNK = 1024 * 1024
 class FolderBlobs:
     """Files below a folder, their paths being their keys.
 
-    A file under its final name is whole: it is written to ``.pixmill/partial`` first, flushed to
-    the disk (``fdatasync``), then renamed, which POSIX makes atomic within a file system.
+    A file under its final name is whole: it is written to ``.pixmill/partial`` first and then
+    renamed, which POSIX makes atomic within a file system. ``flush`` asks the kernel to write out
+    the file system (``syncfs``), once for many files; each file's own ``fdatasync`` was a sixth of
+    all that a worker does for an image beside its pixels.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,7 +32,7 @@ class FolderBlobs:
         self._numbers = itertools.count()
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """Store a whole file durably, in place of any earlier one, or leave things as they were."""
+        """Store a whole file in place of any earlier one, or leave things as they were."""
         target = self._path(key)
         partial = f"{self._mine}{next(self._numbers)}"
         try:
@@ -41,6 +44,20 @@ class FolderBlobs:
                 raise
         except OSError as error:
             raise _failure("store", key, error) from error
+
+    def flush(self) -> None:
+        """Make everything that was put so far survive a power cut."""
+        try:
+            try:
+                descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # nothing was put yet
+                return
+            try:
+                _sync_file_system(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _failure("flush", str(self._root), error) from error
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""
@@ -94,9 +111,18 @@ def _write(partial: str, data: bytes | BinaryIO) -> None:
         else:
             while chunk := data.read(CHUNK):
                 _write_all(descriptor, chunk)
-        os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_file_system(descriptor: int) -> None:
+    """Write out the file system that an open file is on (syncfs(2), which Python lacks)."""
+    if _LIBC.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -146,7 +146,10 @@ class _Run:
 
     def _work(self, request: Request) -> bool:
         """Run workers until the request is terminal; False if they stopped before."""
-        engine = wiring.local_engine(self._settings, self._store, f"run-{os.getpid()}")
+        log_file = self._folder / PRIVATE / "workers.log"
+        engine = wiring.local_engine(
+            self._settings, self._store, f"run-{os.getpid()}", log_file=log_file
+        )
         engine.start()
         try:
             follow(self._store, engine, request)

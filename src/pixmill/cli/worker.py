@@ -46,6 +46,9 @@ def worker(supervised: str | None) -> int:
             failure = hand.failure
     except PixmillError as error:
         failure = error
+    except Exception:  # the boundary of the process: for the log, not for the screen
+        log.exception("worker %s ended by an internal error", name)
+        return 1
     if failure:
         click.echo(failure.message)
         return CANNOT_GO_ON

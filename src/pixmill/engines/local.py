@@ -6,7 +6,10 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ class LocalEngine:
 
     ``command`` makes the command line of the worker with a given name. A worker lives no longer
     than this process: its standard input closes when this one dies, however that happens, and it
-    then hands its work back. ``died`` is told the name of each worker that ended.
+    then hands its work back. ``died`` is told the name of each worker that ended. The workers' log
+    goes to ``log_file``, or to standard error.
     """
 
     def __init__(
@@ -51,11 +55,13 @@ class LocalEngine:
         count: int,
         name: str,
         died: Callable[[str], None],
+        log_file: Path | None = None,
     ) -> None:
         self._command = command
         self._environment = dict(environment)
         self._name = name
         self._died = died
+        self._log_file = log_file
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self.failure: str | None = None
 
@@ -97,13 +103,18 @@ class LocalEngine:
         slot.generation += 1
         slot.name = f"{self._name}-{slot.number}.{slot.generation}"
         slot.started = time.monotonic()
-        slot.process = subprocess.Popen(
-            self._command(slot.name),
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with self._log() as log_file:
+            slot.process = subprocess.Popen(
+                self._command(slot.name),
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                text=True,
+            )
+
+    def _log(self) -> AbstractContextManager[IO[str] | None]:
+        return self._log_file.open("a") if self._log_file else nullcontext()
 
     def _bury(self, slot: _Slot, process: subprocess.Popen[str], now: float) -> None:
         last_words = process.communicate()[0].strip()
@@ -115,7 +126,8 @@ class LocalEngine:
         log.warning("worker %s ended with %d; starting another", slot.name, process.returncode)
         slot.deaths = 0 if now - slot.started > SETTLED_SECONDS else slot.deaths + 1
         if process.returncode > 0 and slot.deaths >= MOST_FAILED_STARTS:
-            self.failure = f"Workers end with exit code {process.returncode} again and again."
+            where = f" Their log is {self._log_file}." if self._log_file else ""
+            self.failure = f"Workers end with code {process.returncode} again and again.{where}"
         slot.start_at = now + min(LONGEST_PAUSE, 0.5 * (2 ** (slot.deaths - 1) - 1))
 
 

@@ -77,7 +77,7 @@ class Mill:
         self._stopping = False
         self.failure: PixmillError | None = None
         self._gate = Gate()
-        self._recorder = Recorder(store, clock, self._break_down)
+        self._recorder = Recorder(store, tools.blobs, clock, self._break_down)
         self._threads = [
             threading.Thread(target=self._work, name=f"mill-{number}", daemon=True)
             for number in range(pace.threads)

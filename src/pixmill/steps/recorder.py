@@ -1,4 +1,4 @@
-"""Record outcomes in batches, so that durability costs one commit for many images."""
+"""Record outcomes in batches: durability costs one flush and one commit for many images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pixmill.core.errors import PixmillError, StoreUnavailable
 from pixmill.core.leases import Lease
 from pixmill.core.model import Outcome
-from pixmill.ports import Clock, Store
+from pixmill.ports import Blobs, Clock, Store
 
 BATCH_SECONDS = 0.05
 BATCH_OUTCOMES = 256
@@ -52,8 +52,11 @@ class Recorder:
     ``failed`` is called once, with the reason, when the store cannot be written or stays away.
     """
 
-    def __init__(self, store: Store, clock: Clock, failed: Callable[[PixmillError], None]) -> None:
+    def __init__(
+        self, store: Store, blobs: Blobs, clock: Clock, failed: Callable[[PixmillError], None]
+    ) -> None:
         self._store = store
+        self._blobs = blobs
         self._clock = clock
         self._failed = failed
         self._queue: queue.SimpleQueue[tuple[OpenShard, Outcome] | None] = queue.SimpleQueue()
@@ -99,7 +102,8 @@ class Recorder:
         return batch, True
 
     def _write(self, batch: dict[OpenShard, list[Outcome]]) -> None:
-        """Record a batch, trying again while the store is away for a moment."""
+        """Record a batch, its files made durable before; try again while the store is away."""
+        self._blobs.flush()
         outcomes = {shard.lease: made for shard, made in batch.items()}
         give_up = time.monotonic() + PATIENCE_SECONDS
         pause = 0.1

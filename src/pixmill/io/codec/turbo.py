@@ -47,18 +47,21 @@ def recompress(source: Source, quality: int) -> tuple[bytes, bool]:
     header = source.jpeg
     assert header is not None  # noqa: S101  # suits() has said so
     space = "GRAY" if header.components == 1 else "RGB"
+    chroma = "444" if quality >= FINE_CHROMA_FROM else "420"
+    # Colour that is halved again needs no smoothing in between: copying each sample is exact the
+    # other way round, and saves a fifth of the decoder's time.
+    copied = chroma == "420"
     damaged = False
     try:
-        pixels = simplejpeg.decode_jpeg(source.data, space)
+        pixels = simplejpeg.decode_jpeg(source.data, space, fastupsample=copied)
     except ValueError as error:
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
         refuse_if_mostly_missing(source.data, header)
-        pixels = simplejpeg.decode_jpeg(source.data, space, strict=False)
+        pixels = simplejpeg.decode_jpeg(source.data, space, fastupsample=copied, strict=False)
         damaged = True
     if space == "GRAY":
         return simplejpeg.encode_jpeg(pixels, quality, "GRAY", "Gray"), damaged
-    chroma = "444" if quality >= FINE_CHROMA_FROM else "420"
     return simplejpeg.encode_jpeg(pixels, quality, "RGB", chroma), damaged
 
 
