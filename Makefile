@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types format bench lock clean
+.PHONY: help run test lint types format bench docs lock clean
 
 help: ## show what a developer can do here
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: $(READY) ## let ruff rewrite the files
 
 bench: $(READY) ## measure the pipeline against the codec alone; table and plot in bench/out/
 	$(BIN)/python bench/pipeline.py
+
+docs: $(READY) ## write the pages that come from the code
+	$(BIN)/python docs/make.py
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	$(BIN)/pip install --quiet uv
