@@ -74,7 +74,8 @@ def _compressed(pixels: NDArray[np.uint8], wanted: int) -> bytes:
     while low < high:
         quality = (low + high) // 2
         low, high = (quality + 1, high) if len(_jpeg(pixels, quality)) < wanted else (low, quality)
-    return _jpeg(pixels, low)
+    around = (_jpeg(pixels, low - 1), _jpeg(pixels, low))
+    return min(around, key=lambda jpeg: abs(len(jpeg) - wanted))
 
 
 def _jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
