@@ -15,13 +15,22 @@ import jinja2
 from pixmill.core.advice import ADVICE, Advice
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import Request
+from pixmill.core.options import Format, Options
 from pixmill.ports import Totals
 
 MOST_PRODUCTS = 200
 MOST_BARS = 10
 MOST_FAILURES = 500
-LONGEST_TEXT = 300
-"""How many characters of a name, URL or message are shown; no layout survives all 4,096."""
+FORMATS = {
+    Format.JPEG: "JPEG",
+    Format.AUTO: "JPEG, or WebP where transparent",
+    Format.WEBP: "WebP",
+    Format.AVIF: "AVIF",
+    Format.PNG: "PNG",
+    Format.KEEP: "the formats of the originals",
+}
+UNITS = ("B", "kB", "MB", "GB", "TB")
+MINUS = "\u2212"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,7 @@ def write_report(
         reasons=_reasons(totals, listed),
         listed=len(listed),
         pairs=pairs,
+        most_products=MOST_PRODUCTS,
     )
     _write_whole(path, parts)
 
@@ -145,6 +155,8 @@ def _templates() -> jinja2.Environment:
         "duration": duration,
         "percent": percent,
         "short": short,
+        "width": width,
+        "described": described,
         "jpeg_uri": _jpeg_uri,
         "csp_hash": _csp_hash,
     }
@@ -154,42 +166,56 @@ def _templates() -> jinja2.Environment:
 
 def size(count: float) -> str:
     """A number of bytes as people read it, in decimal units like those of shops and hosts."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if round(abs(count), 1) < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+    unit = 0
+    while round(abs(count), 1) >= 1000 and unit < len(UNITS) - 1:
         count /= 1000
-    return f"{count:,.1f} TB"
+        unit += 1
+    return f"{count:,.{1 if unit else 0}f} {UNITS[unit]}".replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:
     """A duration in its two largest units: 4.2 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, smaller, length, part in (
-        ("min", "s", 60, 1),
-        ("h", "min", 3600, 60),
-        ("d", "h", 86_400, 3600),
-    ):
-        if whole < length * (60 if unit == "min" else 24) or unit == "d":
-            return f"{whole // length:,} {unit} {whole % length // part} {smaller}"
-    raise AssertionError
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, rest = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {rest} min"
+    return f"{hours // 24:,} d {hours % 24} h"
 
 
 def percent(part: float, whole: float) -> str:
-    """A share in per cent with one digit, never rounded up to all or down to nothing."""
+    """A share in per cent with one digit; what is neither all nor nothing never looks so."""
     share = 100 * part / whole if whole else 0.0
-    if part not in (0, whole):
-        share = min(share, 99.9) if 0 < share < 100 else share
-    return f"{share:.1f}"
+    if 0 < part < whole:
+        share = min(max(share, 0.1), 99.9)
+    return f"{share:,.1f}".replace("-", MINUS)
 
 
-def short(text: str) -> str:
-    """A text cut in its middle to what can be shown."""
-    if len(text) <= LONGEST_TEXT:
+def width(part: float, whole: float) -> str:
+    """The width of a bar as SVG wants it; what is not nothing can be seen."""
+    return f"{max(100 * part / whole, 0.2 if part else 0):.2f}%"
+
+
+def described(options: Options) -> str:
+    """The processing options as people say them."""
+    words = [FORMATS[options.format], f"quality {options.quality}"]
+    if options.max_width:
+        words.append(f"at most {options.max_width:,} pixels wide")
+    if options.max_height:
+        words.append(f"at most {options.max_height:,} pixels high")
+    words.append("metadata removed" if options.strip_metadata else "metadata kept")
+    return ", ".join(words)
+
+
+def short(text: str, most: int) -> str:
+    """A text cut in its middle to ``most`` characters: no layout survives all 4,096 of a URL."""
+    if len(text) <= most:
         return text
-    head = LONGEST_TEXT * 2 // 3
-    return f"{text[:head]} … {text[head - LONGEST_TEXT :]}"
+    head = most * 2 // 3
+    return f"{text[:head]} … {text[head - most :]}"
 
 
 def is_web_url(url: str) -> bool:
