@@ -146,15 +146,12 @@ class Blobs(Protocol):
     """
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """Store a whole file in place of any earlier one, or leave things as they were.
+        """Store a whole file durably, in place of any earlier one, or leave things as they were."""
 
-        It survives the death of this process at once, and a power cut after the next ``flush``.
-        """
+    def put_all(self, files: Mapping[str, bytes]) -> None:
+        """Store several whole files; when this returns, all of them survive a power cut.
 
-    def flush(self) -> None:
-        """Make everything that was put so far survive a power cut.
-
-        One flush serves many files: that is far cheaper than flushing each.
+        Much cheaper than one ``put`` after the other. If it fails, each file is whole or as it was.
         """
 
     def open(self, key: str) -> BinaryIO:

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         default_factory=cores, ge=1, le=1024, description="Worker processes. Default: one a core."
     )
     threads: int = Field(
-        48, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
+        80, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
     )
     public_url: str = Field(
         "", description="Base URL under which stored images can be had, such as a CDN's."

@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ class FolderBlobs:
     """Files below a folder, their paths being their keys.
 
     A file under its final name is whole: it is written to ``.pixmill/partial`` first and then
-    renamed, which POSIX makes atomic within a file system. ``flush`` asks the kernel to write out
+    renamed, which POSIX makes atomic within a file system. Then the kernel is asked to write out
     the file system (``syncfs``), once for many files; each file's own ``fdatasync`` was a sixth of
     all that a worker does for an image beside its pixels.
     """
@@ -32,32 +32,16 @@ class FolderBlobs:
         self._numbers = itertools.count()
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
-        """Store a whole file in place of any earlier one, or leave things as they were."""
-        target = self._path(key)
-        partial = f"{self._mine}{next(self._numbers)}"
-        try:
-            try:
-                _write(partial, data)
-                _move(partial, target)
-            except OSError:
-                Path(partial).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise _failure("store", key, error) from error
+        """Store a whole file durably, in place of any earlier one, or leave things as they were."""
+        self._place(key, data)
+        self._flush()
 
-    def flush(self) -> None:
-        """Make everything that was put so far survive a power cut."""
-        try:
-            try:
-                descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:  # nothing was put yet
-                return
-            try:
-                _sync_file_system(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise _failure("flush", str(self._root), error) from error
+    def put_all(self, files: Mapping[str, bytes]) -> None:
+        """Store several whole files; when this returns, all of them survive a power cut."""
+        for key, data in files.items():
+            self._place(key, data)
+        if files:
+            self._flush()
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""
@@ -92,6 +76,29 @@ class FolderBlobs:
     def path(self, key: str) -> Path:
         """Return where a key's file lies on this machine."""
         return Path(self._path(key))
+
+    def _place(self, key: str, data: bytes | BinaryIO) -> None:
+        target = self._path(key)
+        partial = f"{self._mine}{next(self._numbers)}"
+        try:
+            try:
+                _write(partial, data)
+                _move(partial, target)
+            except OSError:
+                Path(partial).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise _failure("store", key, error) from error
+
+    def _flush(self) -> None:
+        try:
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _sync_file_system(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _failure("flush", str(self._root), error) from error
 
     def _path(self, key: str) -> str:
         if "\0" in key or any(part in {"", ".", ".."} for part in key.split("/")):

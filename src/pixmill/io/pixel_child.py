@@ -21,9 +21,9 @@ from pixmill.core.options import Options, parse_options
 from pixmill.io.codec.compress import PixelLimits, compare, compress
 from pixmill.io.pixel_frames import (
     OUT_OF_MEMORY,
+    FrameReader,
     Header,
     pack_header,
-    receive_frame,
     send_frame,
     unpack_header,
 )
@@ -69,10 +69,11 @@ def _serve(connection: socket.socket, arguments: argparse.Namespace) -> None:
     limits = PixelLimits(arguments.max_pixels, arguments.max_side)
     send_frame(connection, pack_header({"ready": True}), b"")
     _silence_stderr()
+    questions = FrameReader(connection)
     images = 0
     start = _memory_in_use()
     while True:
-        header, body = receive_frame(connection)
+        header, body = questions.read()
         # Counts the CPU of all our threads, and ends us when it is used up.
         signal.setitimer(signal.ITIMER_PROF, arguments.cpu_seconds)
         reply, result = _answer(unpack_header(header), body, limits)

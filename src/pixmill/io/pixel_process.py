@@ -17,7 +17,7 @@ from typing import IO
 
 from pixmill.core.errors import PixelsUnavailable
 from pixmill.io.codec.limits import PixelLimits
-from pixmill.io.pixel_frames import OUT_OF_MEMORY, receive_frame, send_frame
+from pixmill.io.pixel_frames import OUT_OF_MEMORY, FrameReader, send_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ class ChildProcess:
         self.retiring = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed once ready
         self._socket, theirs = socket.socketpair()
+        self._answers = FrameReader(self._socket)  # read by whoever's turn it is
         for end in (self._socket, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         try:
@@ -110,7 +111,7 @@ class ChildProcess:
         """Return when the child can take images. Raises PixelsUnavailable if it cannot start."""
         try:
             self._set_timeout(socket.SO_RCVTIMEO, _START_SECONDS)
-            receive_frame(self._socket)
+            self._answers.read()
         except (EOFError, OSError) as error:
             self._reap(_DYING_SECONDS)
             self._errors.seek(0)
@@ -135,7 +136,7 @@ class ChildProcess:
         try:
             if self.gone:
                 raise GoElsewhere
-            return receive_frame(self._socket)
+            return self._answers.read()
         except (EOFError, OSError) as error:
             overdue = isinstance(error, BlockingIOError)
             closed_by_us = self.gone

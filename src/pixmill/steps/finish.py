@@ -33,7 +33,6 @@ def finish_request(store: Store, blobs: Blobs, lease: Lease, url_of: UrlOf, cloc
         write_errors_csv(store, request, sink)
         sink.seek(0)
         blobs.put(sheet_key(request.id, "errors"), sink)
-    blobs.flush()
     store.close_request(lease, now=clock())
 
 

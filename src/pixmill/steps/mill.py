@@ -15,13 +15,13 @@ from pixmill.core.errors import (
     PixmillError,
 )
 from pixmill.core.leases import Lease
-from pixmill.core.model import Failure, Fetched, Image, Outcome, Stored
+from pixmill.core.model import Failure, Fetched, Image, Picture
 from pixmill.core.options import Options
 from pixmill.core.retry import retry_delay
 from pixmill.core.schedule import Schedule
 from pixmill.ports import Clock, Store
 from pixmill.steps.gate import Gate
-from pixmill.steps.process import Tools, store_picture
+from pixmill.steps.process import Result, Tools, compress
 from pixmill.steps.recorder import OpenShard, Recorder
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ MOST_OPEN_SHARDS = 16
 class Pace:
     """How hard a worker works: its threads, downloads per host, seconds it waits for a retry."""
 
-    threads: int = 48
+    threads: int = 80
     downloads_per_host: int = 32
     longest_wait: float = 120.0
 
@@ -71,7 +71,8 @@ class Mill:
         self._schedule: Schedule[_Job] = Schedule(
             pace.downloads_per_host, longest_pause=pace.longest_wait
         )
-        self._changed = threading.Condition()  # guards the schedule and what follows
+        self._lock = threading.Lock()  # guards the schedule and what follows
+        self._changed = threading.Condition(self._lock)
         self._in_hand = 0
         self._open: dict[str, OpenShard] = {}
         self._stopping = False
@@ -97,7 +98,7 @@ class Mill:
         images = self._store.pending_images(lease)
         shard = OpenShard(lease, len(images))
         jobs = [_Job(shard, image, options, host_of(image.url)) for image in images]
-        with self._changed:
+        with self._lock:
             self._open[lease.token] = shard
         try:
             with self._gate.entered(alone=lease.alone) as admitted:
@@ -107,7 +108,7 @@ class Mill:
                     self._add(jobs)
                     shard.wait(until_missing=0)
         finally:
-            with self._changed:
+            with self._lock:
                 del self._open[lease.token]
         if not shard.missing:
             self._store.complete_shard(lease, now=self._clock())
@@ -116,19 +117,19 @@ class Mill:
 
     def hungry(self) -> bool:
         """Whether the threads could use another shard."""
-        with self._changed:
+        with self._lock:
             busy = len(self._schedule) >= self._pace.threads and self._in_hand >= self._pace.threads
             return not (busy or self._gate.reserved or len(self._open) >= MOST_OPEN_SHARDS)
 
     def abandon(self, token: str) -> None:
         """Drop a shard whose lease is lost; it is its new holder's now."""
-        with self._changed:
+        with self._lock:
             if shard := self._open.get(token):
                 shard.abandon()
 
     def stop(self, grace: float) -> None:
         """Start nothing new, let what is in hand end for ``grace`` seconds, record it."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._schedule.drain()
             self._changed.notify_all()
@@ -137,7 +138,7 @@ class Mill:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._recorder.close()
-        with self._changed:
+        with self._lock:
             for shard in self._open.values():
                 shard.abandon()
 
@@ -154,7 +155,7 @@ class Mill:
                 return
 
     def _add(self, jobs: list[_Job]) -> None:
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 for job in jobs:
                     job.shard.abandon()
@@ -168,18 +169,18 @@ class Mill:
     def _work(self) -> None:
         while job := self._next():
             try:
-                outcome = self._attempt(job)
+                result = self._attempt(job)
             except PixmillError as error:
                 self._break_down(error)
             else:
-                if outcome:
-                    self._recorder.add(job.shard, outcome)
-            with self._changed:
+                if result:
+                    self._recorder.add(job.shard, result)
+            with self._lock:
                 self._in_hand -= 1
 
     def _next(self) -> _Job | None:
         """Wait for an image that may be fetched now; None when the mill stops."""
-        with self._changed:
+        with self._lock:
             while not self._stopping:
                 now = time.monotonic()
                 job = self._schedule.take(now)
@@ -192,25 +193,27 @@ class Mill:
                     return job
         return None
 
-    def _attempt(self, job: _Job) -> Outcome | None:
+    def _attempt(self, job: _Job) -> Result | None:
         """Try an image once; None if it is to be tried again later."""
         job.attempts += 1
         started = time.monotonic()
+        size = 0
         try:
             fetched = self._fetch(job)
-            result: Stored | Failure = store_picture(self._tools, job.image, fetched, job.options)
+            size = fetched.size
+            made: Picture | Failure = compress(self._tools, job.image, fetched, job.options)
         except ImageError as error:
             if self._try_again(job, error):
                 return None
-            result = Failure(error.code, error.message)
+            made = Failure(error.code, error.message)
         except PixmillError:
             raise
         except Exception:  # the boundary of an image: a mistake of ours costs this image alone
             log.exception("image %s/%s failed", job.image.request_id, job.image.sequence)
-            result = Failure(ImageErrorCode.WORKER_CRASH, INTERNAL_ERROR)
+            made = Failure(ImageErrorCode.WORKER_CRASH, INTERNAL_ERROR)
         finally:
             job.seconds += time.monotonic() - started
-        return Outcome(job.image.sequence, result, job.attempts, job.seconds)
+        return Result(job.image, made, size, job.attempts, job.seconds)
 
     def _fetch(self, job: _Job) -> Fetched:
         """Fetch, and tell the schedule how the host took it."""
@@ -221,7 +224,7 @@ class Mill:
             overloaded, retry_after = error.http_status in OVERLOADED, error.retry_after
             raise
         finally:
-            with self._changed:
+            with self._lock:
                 now = time.monotonic()
                 self._schedule.finish(
                     job.host, overloaded=overloaded, now=now, retry_after=retry_after
@@ -233,7 +236,7 @@ class Mill:
         delay = retry_delay(error, job.attempts, jitter, longest_wait=self._pace.longest_wait)
         if delay is None:
             return False
-        with self._changed:
+        with self._lock:
             if not self._stopping:
                 self._schedule.add(job, job.host, time.monotonic() + delay)
                 self._changed.notify()
@@ -241,7 +244,7 @@ class Mill:
 
     def _break_down(self, error: PixmillError) -> None:
         """Stop everything: nothing can be stored, and going on would only waste downloads."""
-        with self._changed:
+        with self._lock:
             if self.failure is None:
                 self.failure = error
                 log.error("stopping: %s", error)

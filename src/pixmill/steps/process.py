@@ -1,11 +1,11 @@
-"""Take one image along its way: fetch, compress, put."""
+"""Take one image along its way: from a fetched source to a picture and its outcome."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 
-from pixmill.core.model import Fetched, Image, Picture, Stored
+from pixmill.core.model import Failure, Fetched, Image, Outcome, Picture, Stored
 from pixmill.core.options import Options
 from pixmill.core.shards import image_key, original_key
 from pixmill.ports import Blobs, Compress, Fetch
@@ -24,8 +24,47 @@ class Tools:
     originals: int = 0
 
 
-def store_picture(tools: Tools, image: Image, fetched: Fetched, options: Options) -> Stored:
-    """Compress a fetched source and put the result at the image's key.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an image: a picture that is not stored yet, or a failure.
+
+    ``bytes_in`` is the size of the source; ``duration`` is seconds over all attempts.
+    """
+
+    image: Image
+    made: Picture | Failure
+    bytes_in: int
+    attempts: int
+    duration: float
+
+    def stored(self) -> tuple[Outcome, dict[str, bytes]]:
+        """The outcome to record, and the file (if any) that must be stored before."""
+        if isinstance(self.made, Failure):
+            return self._outcome(self.made), {}
+        key = image_key(self.image.request_id, self.image.sequence, self.made.format)
+        return self._outcome(self._stored(key, self.made)), {key: self.made.data}
+
+    def _outcome(self, result: Stored | Failure) -> Outcome:
+        return Outcome(self.image.sequence, result, self.attempts, self.duration)
+
+    def _stored(self, key: str, picture: Picture) -> Stored:
+        return Stored(
+            key=key,
+            format=picture.format,
+            bytes_in=self.bytes_in,
+            bytes_out=len(picture.data),
+            width=picture.width,
+            height=picture.height,
+            source_format=picture.source_format,
+            source_width=picture.source_width,
+            source_height=picture.source_height,
+            sha256=hashlib.sha256(picture.data).hexdigest(),
+            notices=picture.notices,
+        )
+
+
+def compress(tools: Tools, image: Image, fetched: Fetched, options: Options) -> Picture:
+    """Compress a fetched source, which is gone afterwards.
 
     Raises ImageError for what is wrong with the image, StorageFailure for what is wrong with us.
     """
@@ -35,25 +74,7 @@ def store_picture(tools: Tools, image: Image, fetched: Fetched, options: Options
             _keep_original(tools, image, fetched)
     finally:
         _discard(fetched)
-    key = image_key(image.request_id, image.sequence, picture.format)
-    tools.blobs.put(key, picture.data)
-    return _stored(key, fetched, picture)
-
-
-def _stored(key: str, fetched: Fetched, picture: Picture) -> Stored:
-    return Stored(
-        key=key,
-        format=picture.format,
-        bytes_in=fetched.size,
-        bytes_out=len(picture.data),
-        width=picture.width,
-        height=picture.height,
-        source_format=picture.source_format,
-        source_width=picture.source_width,
-        source_height=picture.source_height,
-        sha256=hashlib.sha256(picture.data).hexdigest(),
-        notices=picture.notices,
-    )
+    return picture
 
 
 def _keep_original(tools: Tools, image: Image, fetched: Fetched) -> None:

@@ -57,7 +57,6 @@ def submit_csv(
     )
     csv.seek(0)
     blobs.put(sheet_key(request.id, "input"), csv)
-    blobs.flush()
     store.add_request(request)
     return request, summary
 
