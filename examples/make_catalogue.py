@@ -112,6 +112,13 @@ def spinning(image: pyvips.Image) -> pyvips.Image:
     return strip
 
 
+def cut_out(image: pyvips.Image) -> pyvips.Image:
+    """Keep what is dark; the rest is transparent, and black underneath, which must not show."""
+    cover = image.flatten(background=255).colourspace("b-w").invert()
+    black = pyvips.Image.black(image.width, image.height, bands=3)
+    return black.bandjoin(cover).copy(interpretation="srgb")
+
+
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SHOTS = (
     Shot("cup-front.jpg", "cup", WHOLE, (1800, 1200), {"Q": 86}),
@@ -143,7 +150,7 @@ SHOTS = (
     Shot("turf-close.jpg", "grass", (0.3, 0.3, 0.5, 0.5), (800, 800), {"Q": 85}, grain=1.0),
     Shot("gravel-front.jpg", "gravel", WHOLE, (1000, 1000), {"Q": 82}, grain=0.0),
     Shot("gravel-spin.gif", "gravel", (0.3, 0.3, 0.3, 0.3), (120, 120), {}, spinning, 0.0),
-    Shot("horse-sticker.png", "horse", WHOLE, (1200, 984), {}, grain=0.0),
+    Shot("horse-sticker.png", "horse", WHOLE, (1200, 984), {}, cut_out, 0.0),
     Shot("horse-white.jpg", "horse", WHOLE, (880, 722), {"Q": 95}, grain=0.0),
 )
 
