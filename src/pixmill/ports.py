@@ -34,13 +34,15 @@ class Totals:
     """Sums over the outcomes of a request. Bytes count each stored image once.
 
     ``images`` are distinct ones with an outcome; ``failures`` counts references by error code;
-    ``kept`` counts images whose original was kept because compressing did not make it smaller.
+    ``kept`` counts images whose original was kept because compressing did not make it smaller,
+    ``damaged`` those whose source was cut short or otherwise damaged, yet could be read.
     """
 
     images: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     kept: int = 0
+    damaged: int = 0
     failures: Mapping[ImageErrorCode, int] = field(default_factory=dict)
 
 

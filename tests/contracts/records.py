@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Failure, Outcome, Product, Request, RequestStatus, SheetRules, Stored
+from pixmill.core.model import (
+    Failure,
+    Notice,
+    Outcome,
+    Product,
+    Request,
+    RequestStatus,
+    SheetRules,
+    Stored,
+)
 from pixmill.core.options import Options
 from pixmill.ports import Store
 
@@ -34,19 +43,20 @@ def a_request(request_id: str = "req_a", images: int = 3) -> Request:
     )
 
 
-def done(sequence: int, *, bytes_in: int = 1000, bytes_out: int = 400) -> Outcome:
+def done(sequence: int, *, notices: tuple[Notice, ...] = ()) -> Outcome:
     """A success."""
     stored = Stored(
         key=f"images/req_a/{sequence:07d}.jpg",
         format="jpeg",
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
+        bytes_in=1000,
+        bytes_out=400,
         width=30,
         height=20,
         source_format="png",
         source_width=300,
         source_height=200,
         sha256="0" * 64,
+        notices=notices,
     )
     return Outcome(sequence, stored, attempts=1, duration=0.25)
 

@@ -11,7 +11,7 @@ import pytest
 
 from pixmill.core.errors import ImageErrorCode, LeaseLost, NotFound
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, Lease, Work, judge
-from pixmill.core.model import Failure, ImageStatus, RequestStatus
+from pixmill.core.model import Failure, ImageStatus, Notice, RequestStatus
 from pixmill.ports import Store
 from tests.contracts.records import NOW, a_request, claimed, done, failed, ingested
 
@@ -178,9 +178,11 @@ class TestOutcomes:
     def test_totals_sum_up(self, store: Store) -> None:
         ingested(store, urls=4)
         shard = claimed(store, Work.SHARD)
-        store.record_outcomes({shard: [done(1), done(2), failed(3)]}, now=NOW)
+        noticed = done(2, notices=(Notice.KEPT_ORIGINAL, Notice.DAMAGED))
+        store.record_outcomes({shard: [done(1), noticed, failed(3)]}, now=NOW)
         totals = store.totals("req_a")
         assert (totals.images, totals.bytes_in, totals.bytes_out) == (3, 2000, 800)
+        assert (totals.kept, totals.damaged) == (1, 1)
         assert totals.failures == {ImageErrorCode.HTTP_ERROR: 1}
 
     def test_totals_of_a_request_without_outcomes_are_zero(self, store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import heapq
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from pixmill.core.advice import ADVICE, Advice
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import Request
 from pixmill.core.options import Format, Options
+from pixmill.io.codec.jpeg_segments import read_header
 from pixmill.ports import Totals
 
 MOST_PRODUCTS = 200
@@ -29,6 +31,7 @@ FORMATS = {
     Format.PNG: "PNG",
     Format.KEEP: "the formats of the originals",
 }
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 MINUS = "\u2212"
 
@@ -158,6 +161,7 @@ def _templates() -> jinja2.Environment:
         "width": width,
         "described": described,
         "jpeg_uri": _jpeg_uri,
+        "jpeg_size": _jpeg_size,
         "csp_hash": _csp_hash,
     }
     templates.tests["web_url"] = is_web_url
@@ -211,7 +215,12 @@ def described(options: Options) -> str:
 
 
 def short(text: str, most: int) -> str:
-    """A text cut in its middle to ``most`` characters: no layout survives all 4,096 of a URL."""
+    """A text to show: without unseen characters and cut in its middle to ``most``.
+
+    No layout survives all 4,096 characters of a URL, and characters that turn the direction of
+    writing can make a text look like another one.
+    """
+    text = UNSEEN.sub(" ", text).strip()
     if len(text) <= most:
         return text
     head = most * 2 // 3
@@ -225,6 +234,11 @@ def is_web_url(url: str) -> bool:
 
 def _jpeg_uri(data: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    header = read_header(data)
+    return header.width, header.height
 
 
 def _csp_hash(text: str) -> str:

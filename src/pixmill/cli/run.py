@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -96,16 +98,22 @@ class _Run:
         """Do the job, or the rest of it; return the exit code."""
         self._clear_up()
         request = self._store.latest_request(digest(raw, options, rules))
-        if request is None:
-            try:
-                request = self._submit(raw, filename, options, rules)
-            except SheetRejected as rejected:
-                show_problems(filename, rejected)
-                return REFUSED
-        elif retry_failed:
+        if request and retry_failed:
             self._store.retry_failed(request.id, now=wiring.clock())
             request = self._store.request(request.id)
-        return self._finish(request)
+        before = self._store.totals(request.id).images if request else 0
+        started = time.monotonic()
+        try:
+            if request is None or not request.status.terminal:
+                with self._workers() as engine:  # they start up while the CSV is read
+                    request = request or self._submit(raw, filename, options, rules)
+                    follow(self._store, engine, request)
+        except SheetRejected as rejected:
+            show_problems(filename, rejected)
+            return REFUSED
+        if request is None or self._interrupted or self._failure:
+            return self._stopped(request)
+        return self._finish(self._store.request(request.id), before, time.monotonic() - started)
 
     def _submit(self, raw: BinaryIO, filename: str, options: Options, rules: SheetRules) -> Request:
         with waiting(f"Reading {filename}"):
@@ -121,13 +129,8 @@ class _Run:
         show_reading(filename, summary)
         return request
 
-    def _finish(self, request: Request) -> int:
-        before = self._store.totals(request.id).images
-        started = time.monotonic()
-        if not request.status.terminal and not self._work(request):
-            return self._stopped(request)
-        seconds = time.monotonic() - started
-        request = self._store.request(request.id)
+    def _finish(self, request: Request, before: int, seconds: float) -> int:
+        """Write what people want to have, and say how it went."""
         if request.error:
             click.echo(f"pixmill: {request.error}", err=True)
             return REFUSED
@@ -144,22 +147,22 @@ class _Run:
         self._blobs.clean()
         shutil.rmtree(self._folder / PRIVATE / "spill", ignore_errors=True)
 
-    def _work(self, request: Request) -> bool:
-        """Run workers until the request is terminal; False if they stopped before."""
+    @contextmanager
+    def _workers(self) -> Iterator[LocalEngine]:
+        """Workers that run during the block; Ctrl-C ends the block, and them."""
         log_file = self._folder / PRIVATE / "workers.log"
         engine = wiring.local_engine(
             self._settings, self._store, f"run-{os.getpid()}", log_file=log_file
         )
         engine.start()
         try:
-            follow(self._store, engine, request)
+            yield engine
         except KeyboardInterrupt:
             self._interrupted = True
             click.echo("Stopping; images in hand end first. Ctrl-C again stops at once.", err=True)
         finally:
             self._stop(engine)
         self._failure = engine.failure
-        return not (self._interrupted or engine.failure)
 
     def _stop(self, engine: LocalEngine) -> None:
         try:
@@ -168,17 +171,15 @@ class _Run:
             self._interrupted = True
             engine.stop(0)
 
-    def _stopped(self, request: Request) -> int:
+    def _stopped(self, request: Request | None) -> int:
         """Say where the run stands and how it goes on."""
         if self._failure:
             click.echo(f"pixmill: {self._failure}", err=True)
-        request = self._store.request(request.id)
-        settled = request.processed_images + request.failed_images
-        click.echo(
-            f"{settled:,} of {request.total_images:,} images are done and kept. "
-            "Run the same command again to go on.",
-            err=True,
-        )
+        if request:
+            request = self._store.request(request.id)
+            settled = request.processed_images + request.failed_images
+            click.echo(f"{settled:,} of {request.total_images:,} images are done.", err=True)
+        click.echo("Run the same command again to go on.", err=True)
         return INTERRUPTED if self._interrupted else REFUSED
 
 

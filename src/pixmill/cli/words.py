@@ -43,6 +43,11 @@ def show_summary(results: Results, *, seconds: float, images: int) -> None:
     _line("size", _sizes(totals.bytes_in, totals.bytes_out))
     if totals.kept:
         _line("", f"{totals.kept:,} kept as they were: compressing made them no smaller")
+    if totals.damaged:
+        many = "source is" if totals.damaged == 1 else "sources are"
+        _line(
+            "", f"{totals.damaged:,} {many} damaged: parts of the picture may be missing", "yellow"
+        )
     if images:
         _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {seconds:,.1f} s)")
     else:

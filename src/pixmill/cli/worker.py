@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ def worker(supervised: str | None) -> int:
     name = supervised or f"{socket.gethostname()}-{os.getpid()}"
     try:
         with wiring.worker(settings, name) as hand:
+            gc.freeze()  # what is loaded by now stays: no need to look at it again and again
             hand.run(stop)
             failure = hand.failure
     except PixmillError as error:

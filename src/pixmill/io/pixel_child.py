@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -70,6 +71,7 @@ def _serve(connection: socket.socket, arguments: argparse.Namespace) -> None:
     send_frame(connection, pack_header({"ready": True}), b"")
     _silence_stderr()
     questions = FrameReader(connection)
+    gc.freeze()  # what is loaded by now stays: no need to look at it again and again
     images = 0
     start = _memory_in_use()
     while True:

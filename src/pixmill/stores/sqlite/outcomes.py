@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import Failure, ImageStatus, Notice, Outcome
@@ -19,9 +20,7 @@ def record(
     for outcome in outcomes:
         values = rows.outcome_values(outcome)
         row = db.execute(
-            f"UPDATE images SET {', '.join(f'{name} = :{name}' for name in values)}"
-            " WHERE request_id = :request_id AND sequence = :sequence AND status = 'pending'"
-            " RETURNING reference_count",
+            _update(tuple(values)),
             {**values, "request_id": request_id, "sequence": outcome.sequence},
         ).fetchone()
         if row:  # else it has an outcome already, and keeps it
@@ -34,14 +33,24 @@ def record(
     )
 
 
+@cache
+def _update(names: tuple[str, ...]) -> str:
+    return (
+        f"UPDATE images SET {', '.join(f'{name} = :{name}' for name in names)}"
+        " WHERE request_id = :request_id AND sequence = :sequence AND status = 'pending'"
+        " RETURNING reference_count"
+    )
+
+
 def totals(db: sqlite3.Connection, request_id: str) -> Totals:
     """Sum up the outcomes of a request."""
-    images, bytes_in, bytes_out, kept = db.execute(
+    images, bytes_in, bytes_out, kept, damaged = db.execute(
         "SELECT count(*) FILTER (WHERE status <> 'pending'),"
         " coalesce(sum(bytes_in), 0), coalesce(sum(bytes_out), 0),"
-        " count(*) FILTER (WHERE instr(notices, :kept))"
+        " count(*) FILTER (WHERE instr(notices, :kept)),"
+        " count(*) FILTER (WHERE instr(notices, :damaged))"
         " FROM images WHERE request_id = :id",
-        {"id": request_id, "kept": Notice.KEPT_ORIGINAL},
+        {"id": request_id, "kept": Notice.KEPT_ORIGINAL, "damaged": Notice.DAMAGED},
     ).fetchone()
     failures = db.execute(
         "SELECT code, sum(reference_count) FROM images"
@@ -49,7 +58,7 @@ def totals(db: sqlite3.Connection, request_id: str) -> Totals:
         (request_id,),
     ).fetchall()
     counted = {ImageErrorCode(code): count for code, count in failures}
-    return Totals(images, bytes_in, bytes_out, kept, counted)
+    return Totals(images, bytes_in, bytes_out, kept, damaged, counted)
 
 
 def count(db: sqlite3.Connection, request_id: str) -> tuple[int, int]:
