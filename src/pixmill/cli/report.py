@@ -179,7 +179,7 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """A duration in its two largest units: 4.2 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -192,10 +192,10 @@ def duration(seconds: float) -> str:
 
 def percent(part: float, whole: float) -> str:
     """A share in per cent with one digit; what is neither all nor nothing never looks so."""
-    share = 100 * part / whole if whole else 0.0
-    if 0 < part < whole:
+    share = 100 * abs(part) / whole if whole else 0.0
+    if 0 < share < 100:
         share = min(max(share, 0.1), 99.9)
-    return f"{share:,.1f}".replace("-", MINUS)
+    return f"{MINUS if part < 0 else ''}{share:,.1f}"
 
 
 def width(part: float, whole: float) -> str:
