@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 
 import jinja2
 
@@ -159,6 +160,7 @@ def _templates() -> jinja2.Environment:
         "percent": percent,
         "short": short,
         "width": width,
+        "address": address,
         "described": described,
         "jpeg_uri": _jpeg_uri,
         "jpeg_size": _jpeg_size,
@@ -225,6 +227,11 @@ def short(text: str, most: int) -> str:
         return text
     head = most * 2 // 3
     return f"{text[:head]} … {text[head - most :]}"
+
+
+def address(url: str) -> str:
+    """A URL to show: of a local file only its name, for reports are passed on."""
+    return unquote(url.rsplit("/", 1)[-1]) if url.lower().startswith("file:") else url
 
 
 def is_web_url(url: str) -> bool:

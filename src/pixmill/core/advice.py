@@ -20,11 +20,12 @@ class Advice:
 ADVICE: Mapping[Code, Advice] = MappingProxyType(
     {
         Code.INVALID_URL: Advice(
-            "the cell holds no usable image URL",
-            "Correct the cell: it needs a whole URL that begins with http:// or https://.",
+            "the cell names no image that can be asked for",
+            "Correct the cell: it needs a whole URL that begins with http:// or https://, or, on the"
+            " command line, the name of a file that is there.",
         ),
         Code.FORBIDDEN_ADDRESS: Advice(
-            "the URL leads into a private network",
+            "the address is not on the public internet",
             "Use a public URL, or have whoever runs pixmill add the address to"
             " PIXMILL_ALLOWED_ADDRESSES.",
         ),
