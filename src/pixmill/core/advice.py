@@ -21,7 +21,7 @@ ADVICE: Mapping[Code, Advice] = MappingProxyType(
     {
         Code.INVALID_URL: Advice(
             "the cell names no image that can be asked for",
-            "Correct the cell: it needs a whole URL that begins with http:// or https://, or, on the"
+            "Correct the cell: it needs a whole URL that begins with http:// or https:// or, on the"
             " command line, the name of a file that is there.",
         ),
         Code.FORBIDDEN_ADDRESS: Advice(
