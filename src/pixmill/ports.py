@@ -74,7 +74,11 @@ class Store(Protocol):
         """Hand unfinished work back without a loss; nothing happens if the lease is lost."""
 
     def expire_leases(self, worker: str | None = None) -> None:
-        """Let all leases of a worker known to be dead run out now; of every worker if None."""
+        """Let all leases of a worker known to be dead run out now; of every worker if None.
+
+        Should it live after all (a worker outlives its killed parent by seconds), it is fenced off
+        at once: it can neither renew them nor record anything.
+        """
 
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pixmill.core.errors import ImageErrorCode, LeaseLost, NotFound
-from pixmill.core.leases import LOSSES_BEFORE_ALONE, Lease, Work, judge
+from pixmill.core.leases import LOSSES_BEFORE_ALONE, STRIKES_BEFORE_CRASH, Lease, Work, judge
 from pixmill.core.model import Failure, ImageStatus, Notice, RequestStatus
 from pixmill.ports import Store
 from tests.contracts.records import NOW, a_request, claimed, done, failed, ingested
@@ -251,7 +251,19 @@ class TestLeases:
         dead = claimed(store, Work.SHARD, worker="dead")
         claimed(store, Work.SHARD, worker="alive")
         store.expire_leases("dead")
-        assert [lost.lease for lost in store.lost_leases(now=NOW)] == [dead]
+        assert [lost.lease.number for lost in store.lost_leases(now=NOW)] == [dead.number]
+
+    def test_a_worker_that_was_called_dead_is_fenced_off_even_if_it_lives(
+        self, store: Store
+    ) -> None:
+        ingested(store, urls=3)
+        shard = claimed(store, Work.SHARD)
+        store.expire_leases()
+        assert store.renew([shard], until=LATE) == {shard.token}
+        assert store.record_outcomes({shard: [failed(1)]}, now=NOW) == {shard.token}
+        (lost,) = store.lost_leases(now=NOW)
+        store.take_back(lost, judge(lost), now=NOW)
+        assert len(store.pending_images(claimed(store, Work.SHARD))) == 3
 
     def test_two_who_take_back_the_same_loss_count_it_once(self, store: Store) -> None:
         ingested(store)
@@ -269,12 +281,12 @@ class TestLeases:
             lose(store)
         assert claimed(store, Work.SHARD).alone
 
-    def test_the_image_in_hand_at_two_deaths_is_the_one_that_fails(self, store: Store) -> None:
+    def test_the_image_in_hand_at_three_deaths_is_the_one_that_fails(self, store: Store) -> None:
         ingested(store, urls=3)
         for _ in range(LOSSES_BEFORE_ALONE):
             claimed(store, Work.SHARD)
             lose(store)
-        for _ in range(2):
+        for _ in range(STRIKES_BEFORE_CRASH):
             store.mark_trying(claimed(store, Work.SHARD), 2)
             lose(store)
         culprit = store.images("req_a", sequences=[2])[0].outcome

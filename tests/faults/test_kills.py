@@ -91,7 +91,7 @@ def test_an_image_that_ends_its_whole_worker_fails_alone(tmp_path: Path) -> None
         code, _, err = shops.run(csv, out, shops.environment(shop))
     assert code == 1, err
     assert shops.outcomes(out) == {"done": 60, "worker_crash": 1}
-    assert len(deaths) == 5  # three with its neighbours, two alone
+    assert len(deaths) == 6  # three with its neighbours, three alone
     assert (out / "errors.csv").read_text().count("killer.jpg") == 1
 
 

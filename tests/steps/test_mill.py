@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
 from pixmill.core.model import Failure, Fetched, Image, Picture, Stored
 from pixmill.core.options import Options
 from pixmill.ports import Fetch
-from pixmill.steps.mill import Mill, Pace
+from pixmill.steps.mill import Mill, Pace, _Job
 from pixmill.steps.process import Tools
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import NOW, a_request, claimed, ingested
@@ -252,6 +253,26 @@ def test_work_that_must_be_alone_is_done_one_image_at_a_time(
         _all_at_once([lambda lease=lease: mill.process_shard(lease) for lease in leases])
     assert most == [1] * 16
     assert codes(store) == ["done"] * 16
+
+
+def test_an_image_tried_alone_may_be_over_before_anybody_waits_for_it(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Mill._add
+
+    def add_and_dawdle(mill: Mill, jobs: list[_Job]) -> None:
+        add(mill, jobs)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(Mill, "_add", add_and_dawdle)
+    ingested(store, urls=2)
+    lease = replace(claimed(store, Work.SHARD), alone=True)
+    with milling(store, blobs, found) as mill:
+        processing = threading.Thread(target=mill.process_shard, args=(lease,))
+        processing.start()
+        processing.join(5)
+        assert not processing.is_alive()
+    assert codes(store) == ["done"] * 2
 
 
 def test_a_slow_host_does_not_hold_up_another(store: SqliteStore, blobs: FolderBlobs) -> None:

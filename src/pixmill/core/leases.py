@@ -16,10 +16,11 @@ from pixmill.core.model import Failure
 LOSSES_BEFORE_ALONE = 3
 """A shard lost this often is taken image by image, by a worker that does nothing else meanwhile."""
 
-STRIKES_BEFORE_CRASH = 2
+STRIKES_BEFORE_CRASH = 3
 """An image in hand at this many deaths of a worker that held nothing else is their cause.
 
-One such death can be chance (a deployment, an operator); the second is proof enough.
+Such deaths can be chance (a deployment, an operator, a power cut); three in a row with the same
+image in hand, which is tried last after each, cannot.
 """
 
 LOSSES_BEFORE_FAILED_INGEST = 5

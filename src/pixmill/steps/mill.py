@@ -149,8 +149,9 @@ class Mill:
         """
         for job in sorted(jobs, key=lambda job: job.image.strikes):
             self._store.mark_trying(shard.lease, job.image.sequence)
+            left = shard.missing - 1  # counted first: the image may be over before _add returns
             self._add([job])
-            shard.wait(until_missing=shard.missing - 1)
+            shard.wait(until_missing=left)
             if shard.over:
                 return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -13,6 +14,8 @@ from pixmill.core.leases import Lease
 from pixmill.core.model import Outcome
 from pixmill.ports import Blobs, Clock, Store
 from pixmill.steps.process import Result
+
+log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.05
 BATCH_OUTCOMES = 256
@@ -64,16 +67,13 @@ class Recorder:
         self._clock = clock
         self._failed = failed
         self._queue: queue.SimpleQueue[tuple[OpenShard, Result] | None] = queue.SimpleQueue()
-        self._room = threading.Event()
-        self._room.set()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     def add(self, shard: OpenShard, result: Result) -> None:
         """Hand over a result. Its shard is settled once the outcome is durable."""
-        if self._queue.qsize() > MOST_WAITING:
-            self._room.clear()
-            self._room.wait()
+        while self._queue.qsize() > MOST_WAITING and self._thread.is_alive():
+            time.sleep(BATCH_SECONDS)
         self._queue.put((shard, result))
 
     def close(self) -> None:
@@ -85,13 +85,15 @@ class Recorder:
         going_on = True
         while going_on:
             batch, going_on = self._collect()
-            self._room.set()
-            if not batch:
-                continue
             try:
-                self._write(batch)
+                if batch:
+                    self._write(batch)
             except PixmillError as error:
                 self._failed(error)
+                return
+            except Exception as error:  # a mistake of ours: without this thread, all would wait
+                log.exception("outcomes could not be recorded")
+                self._failed(PixmillError(f"An internal error stopped the worker: {error!r}"))
                 return
 
     def _collect(self) -> tuple[dict[OpenShard, list[Result]], bool]:
@@ -104,17 +106,15 @@ class Recorder:
         entry = self._queue.get()
         if entry is not None:
             time.sleep(BATCH_SECONDS)
-        for _ in range(BATCH_OUTCOMES):
-            if entry is None:
-                return batch, False
+        taken = 0
+        while entry is not None:
             shard, result = entry
             batch.setdefault(shard, []).append(result)
-            try:
-                entry = self._queue.get_nowait()
-            except queue.Empty:
+            taken += 1
+            if taken == BATCH_OUTCOMES or self._queue.empty():
                 return batch, True
-        self._queue.put(entry)
-        return batch, True
+            entry = self._queue.get()  # the only reader: what is there stays there
+        return batch, False
 
     def _write(self, batch: dict[OpenShard, list[Result]]) -> None:
         """Store the pictures of a batch, then record its outcomes."""

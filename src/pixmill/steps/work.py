@@ -111,3 +111,7 @@ class Worker:
             except PixmillError as error:
                 self._failure = error
                 return
+            except Exception as error:  # a mistake of ours: leases would run out unnoticed
+                log.exception("stopping: leases cannot be kept")
+                self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
+                return

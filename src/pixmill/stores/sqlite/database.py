@@ -108,7 +108,8 @@ def translated(path: Path) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         message = f"Cannot use the database {path.name}: {error}."
-        if getattr(error, "sqlite_errorcode", None) in AWAY:
+        # The low byte is the kind; the rest tells which (SQLITE_BUSY_RECOVERY after a kill).
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in AWAY:
             raise StoreUnavailable(message) from error
         raise StorageFailure(message) from error
     except OSError as error:

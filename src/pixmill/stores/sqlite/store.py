@@ -133,10 +133,13 @@ class SqliteStore:
             db.execute(f"UPDATE work SET {leases.OPEN}" + leases.HELD, leases.held(lease))
 
     def expire_leases(self, worker: str | None = None) -> None:
-        """Let all leases of a worker known to be dead run out now; of every worker if None."""
+        """Let all leases of a worker known to be dead run out now; of every worker if None.
+
+        Should it live after all, it is fenced off at once.
+        """
         with self._database.write() as db:
             db.execute(
-                "UPDATE work SET expires = 0"
+                "UPDATE work SET expires = 0, token = lower(hex(randomblob(16)))"
                 " WHERE state = 'leased' AND (:worker IS NULL OR worker = :worker)",
                 {"worker": worker},
             )

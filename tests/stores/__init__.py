@@ -1,0 +1,1 @@
+"""What the stores keep to themselves, beside their contract."""
