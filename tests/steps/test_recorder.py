@@ -1,4 +1,4 @@
-"""The recorder: every result handed over is recorded or its shard is let go; nobody waits in vain."""
+"""The recorder: each result is recorded or its shard is let go, and nobody waits in vain."""
 
 from __future__ import annotations
 
