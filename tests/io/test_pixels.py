@@ -355,3 +355,19 @@ def test_an_idle_child_is_preferred_to_a_busy_one():
         os.kill(busy, signal.SIGCONT)
         assert stuck.result(20).width == 320
     pool.close()
+
+
+def test_a_sheet_full_of_killers_fails_each_of_them_and_no_other():
+    pool = PixelPool(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
+    killer = fetched(pictures.jpeg(pictures.patch((9, 99, 9), 8_000, 6_000)))
+
+    def result_of(image):
+        try:
+            return pool.compress(image, Options()).width
+        except ImageError as error:
+            return error.code
+
+    with ThreadPoolExecutor(40) as threads:
+        results = list(threads.map(result_of, [*[killer] * 30, fetched(SMALL)]))
+    pool.close()
+    assert results == [ImageErrorCode.WORKER_CRASH] * 30 + [320]

@@ -54,7 +54,11 @@ class ChildDied(Exception):
 
 
 class GoElsewhere(Exception):
-    """The child is gone, for no fault of this image."""
+    """The child is gone, for no fault of this image. ``blamed``: another image was its end."""
+
+    def __init__(self, *, blamed: bool = False) -> None:
+        super().__init__()
+        self.blamed = blamed
 
 
 # Only what a Python process needs to start: a child that reads hostile bytes has no use for
@@ -86,6 +90,7 @@ class ChildProcess:
         self._bookkeeping = threading.Lock()
         self.gone = False
         self.retiring = False
+        self._blamed = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed once ready
         self._socket, theirs = socket.socketpair()
         self._answers = FrameReader(self._socket)  # read by whoever's turn it is
@@ -135,7 +140,7 @@ class ChildProcess:
         turn.acquire()
         try:
             if self.gone:
-                raise GoElsewhere
+                raise GoElsewhere(blamed=self._blamed)
             return self._answers.read()
         except (EOFError, OSError) as error:
             overdue = isinstance(error, BlockingIOError)
@@ -144,6 +149,7 @@ class ChildProcess:
             status = self._reap(0 if overdue else _DYING_SECONDS)
             if closed_by_us or not sent or status == 0:
                 raise GoElsewhere from error
+            self._blamed = True
             raise self._diagnose(status, overdue=overdue) from error
         finally:
             self._pass_on()
@@ -174,7 +180,7 @@ class ChildProcess:
     def _send(self, turn: threading.Lock, header: bytes, body: bytes) -> bool:
         with self._bookkeeping:
             if self.gone or self.retiring:
-                raise GoElsewhere
+                raise GoElsewhere(blamed=self._blamed)
             if self._waiting:
                 turn.acquire()  # the one before releases it
             self._waiting.append(turn)

@@ -21,7 +21,8 @@ child never idles while its parent's threads get round to the next. With 64 busy
 of 2 ms images idles for a quarter of its time at one, 8 % at two and 3 % at three."""
 
 _MOST_DETOURS = 10
-"""How often an image may find its child gone through no fault of its own."""
+"""How often an image may find its child gone through no image's fault. A child that an image ended
+does not count: each image ends two at most, and a sheet may hold any number of such images."""
 
 
 class PixelPool:
@@ -79,8 +80,8 @@ class PixelPool:
         while True:
             try:
                 reply, data = self._ask_once(header, body)
-            except GoElsewhere:
-                detours += 1
+            except GoElsewhere as gone:
+                detours += not gone.blamed
                 if detours > _MOST_DETOURS:
                     raise PixelsUnavailable(
                         "The processes that handle pixels keep dying before they reach the image."
