@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,6 +167,20 @@ def test_names_that_users_of_img2dataset_know_are_taken(tmp_path: Path, shop: Sh
     )
     assert code == 0, err
     assert len(shops.pictures(out)) == 1
+
+
+def test_a_run_whose_csv_could_not_be_ingested_starts_anew(tmp_path: Path, shop: Shop) -> None:
+    sheet = shops.write_csv(tmp_path / "products.csv", [shop.url("1.jpg")])
+    out = tmp_path / "out"
+    assert shops.run(sheet, out, shops.environment(shop))[0] == 0
+    with sqlite3.connect(out / "pixmill.db") as database:
+        database.execute(
+            "UPDATE requests SET status = 'FAILED', error = 'It was killed too often.'"
+        )
+    database.close()
+    code, _, err = shops.run(sheet, out, shops.environment(shop))
+    assert code == 0, err
+    assert shop.asked["/1.jpg"] == 2
 
 
 def test_other_options_are_another_request_in_the_same_folder(tmp_path: Path, shop: Shop) -> None:

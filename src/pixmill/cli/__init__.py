@@ -6,12 +6,9 @@ import sys
 
 import click
 
-from pixmill.cli.run import run
+from pixmill.cli.run import INTERRUPTED, REFUSED, run
 from pixmill.cli.worker import worker
 from pixmill.core.errors import PixmillError
-
-REFUSED = 2
-INTERRUPTED = 130
 
 
 @click.group(

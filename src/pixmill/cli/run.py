@@ -98,6 +98,8 @@ class _Run:
         """Do the job, or the rest of it; return the exit code."""
         self._clear_up()
         request = self._store.latest_request(digest(raw, options, rules))
+        if request and request.error:  # its CSV could not be ingested: start anew
+            request = None
         if request and retry_failed:
             self._store.retry_failed(request.id, now=wiring.clock())
             request = self._store.request(request.id)

@@ -96,8 +96,9 @@ class LocalEngine:
         for slot in running:
             if slot.process:
                 _end(slot.process, deadline)
-                self._died(slot.name)
-                slot.process = None
+        for slot in running:
+            slot.process = None
+            self._died(slot.name)
 
     def _start(self, slot: _Slot) -> None:
         slot.generation += 1
@@ -128,7 +129,8 @@ class LocalEngine:
         if process.returncode > 0 and slot.deaths >= MOST_FAILED_STARTS:
             where = f" Their log is {self._log_file}." if self._log_file else ""
             self.failure = f"Workers end with code {process.returncode} again and again.{where}"
-        slot.start_at = now + min(LONGEST_PAUSE, 0.5 * (2 ** (slot.deaths - 1) - 1))
+        doublings = min(slot.deaths - 1, 10)  # far beyond the longest pause
+        slot.start_at = now + min(LONGEST_PAUSE, 0.5 * (2**doublings - 1))
 
 
 def _end(process: subprocess.Popen[str], deadline: float) -> None:

@@ -1,0 +1,1 @@
+"""The engines: how workers are started, watched and stopped."""
