@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import ImageErrorCode, PixmillError, StorageFailure
 from pixmill.core.leases import Work
-from pixmill.core.model import Failure
+from pixmill.core.model import Failure, Picture
 from pixmill.steps import recorder as recorder_module
 from pixmill.steps.process import Result
 from pixmill.steps.recorder import BATCH_OUTCOMES, OpenShard, Recorder
@@ -70,6 +71,27 @@ def test_closing_records_all_that_was_handed_over(store: SqliteStore, gated: Gat
     closing.join(10)
     assert shard.missing == 0
     assert store.request("req_a").failed_images == count + 1
+
+
+def test_pictures_wait_for_their_batch_only_up_to_so_many_bytes(
+    store: SqliteStore, gated: GatedBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_WAITING_BYTES", 1000)
+    shard = opened(store, 8)
+    recorder = Recorder(store, gated, time.time, lambda _error: None)
+    picture = Picture(b"x" * 600, "jpeg", 4, 3, "png", 8, 6)
+    results = [replace(result, made=picture) for result in failures(store, 8)]
+    recorder.add(shard, results.pop())
+    time.sleep(0.2)
+    adding = threading.Thread(target=lambda: [recorder.add(shard, result) for result in results])
+    adding.start()
+    adding.join(0.3)
+    assert recorder._queue.qsize() == 2
+    gated.gate.set()
+    adding.join(5)
+    recorder.close()
+    assert shard.missing == 0
+    assert recorder._bytes == 0
 
 
 @pytest.mark.parametrize("failure", [StorageFailure("full"), RuntimeError("a mistake of ours")])

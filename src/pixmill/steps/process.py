@@ -37,6 +37,11 @@ class Result:
     attempts: int
     duration: float
 
+    @property
+    def bytes_out(self) -> int:
+        """The size of the picture; 0 for a failure."""
+        return len(self.made.data) if isinstance(self.made, Picture) else 0
+
     def stored(self) -> tuple[Outcome, dict[str, bytes]]:
         """The outcome to record, and the file (if any) that must be stored before."""
         if isinstance(self.made, Failure):
@@ -52,7 +57,7 @@ class Result:
             key=key,
             format=picture.format,
             bytes_in=self.bytes_in,
-            bytes_out=len(picture.data),
+            bytes_out=self.bytes_out,
             width=picture.width,
             height=picture.height,
             source_format=picture.source_format,

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 BATCH_SECONDS = 0.05
 BATCH_OUTCOMES = 256
 MOST_WAITING = 512
-"""Results that may wait for their batch before those who bring more have to wait too."""
+MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Results, and bytes of their pictures, that may wait before those who bring more wait too."""
 
 PATIENCE_SECONDS = 60.0
 """How long a store may be away before the worker stops; its leases then bring the work back."""
@@ -67,19 +68,29 @@ class Recorder:
         self._clock = clock
         self._failed = failed
         self._queue: queue.SimpleQueue[tuple[OpenShard, Result] | None] = queue.SimpleQueue()
+        self._counting = threading.Lock()
+        self._bytes = 0  # of the pictures in the queue
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     def add(self, shard: OpenShard, result: Result) -> None:
         """Hand over a result. Its shard is settled once the outcome is durable."""
-        while self._queue.qsize() > MOST_WAITING and self._thread.is_alive():
+        while self._full() and self._thread.is_alive():
             time.sleep(BATCH_SECONDS)
+        self._count(result.bytes_out)
         self._queue.put((shard, result))
 
     def close(self) -> None:
         """Write what was handed over and stop."""
         self._queue.put(None)
         self._thread.join()
+
+    def _full(self) -> bool:
+        return self._queue.qsize() > MOST_WAITING or self._bytes > MOST_WAITING_BYTES
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._bytes += size
 
     def _run(self) -> None:
         going_on = True
@@ -110,6 +121,7 @@ class Recorder:
         while entry is not None:
             shard, result = entry
             batch.setdefault(shard, []).append(result)
+            self._count(-result.bytes_out)
             taken += 1
             if taken == BATCH_OUTCOMES or self._queue.empty():
                 return batch, True
