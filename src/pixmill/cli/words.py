@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from pixmill.cli.numbers import duration, percent, size
 from pixmill.cli.results import Results
 from pixmill.core.advice import ADVICE
 from pixmill.core.errors import Problem, SheetRejected
@@ -49,7 +50,7 @@ def show_summary(results: Results, *, seconds: float, images: int) -> None:
             "", f"{totals.damaged:,} {many} damaged: parts of the picture may be missing", "yellow"
         )
     if images:
-        _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {seconds:,.1f} s)")
+        _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {duration(seconds)})")
     else:
         _line("speed", "nothing left to do: every image had its outcome already")
     for name, path in results.files.items():
@@ -65,16 +66,7 @@ def _line(label: str, text: str, style: str = "") -> None:
 def _sizes(before: int, after: int) -> str:
     if not before:
         return "nothing was stored"
-    saved = 100 * (before - after) / before
-    return f"{_bytes(before)} in, {_bytes(after)} out: {saved:.1f} % saved"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    return f"{size(before)} in, {size(after)} out: {percent(before - after, before)} % saved"
 
 
 def _list(problems: list[Problem], total: int) -> None:
