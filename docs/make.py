@@ -73,7 +73,13 @@ def cli_page() -> str:
     for name in [None, *sorted(pixmill.commands)]:
         command: click.Command = pixmill.commands[name] if name else pixmill
         title = f"pixmill {name}" if name else "pixmill"
-        context = click.Context(command, info_name=title, terminal_width=100, max_content_width=100)
+        context = click.Context(
+            command,
+            info_name=title,
+            terminal_width=100,
+            max_content_width=100,
+            help_option_names=["-h", "--help"],
+        )
         parts.append(f"## `{title}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 

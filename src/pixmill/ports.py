@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -16,14 +16,15 @@ from pixmill.core.model import (
     Picture,
     Product,
     Request,
+    SheetRules,
 )
 from pixmill.core.options import Options
 
 Clock = Callable[[], float]
 """Seconds since the epoch. Handed in, so that tests can move time."""
 
-Fetch = Callable[[Image], Fetched]
-"""Get an image's source; raises ImageError."""
+Fetch = Callable[[Image, SheetRules], Fetched]
+"""Get an image's source, as its request's rules allow; raises ImageError."""
 
 Compress = Callable[[Fetched, Options], Picture]
 """Turn a source into a compressed picture; raises ImageError."""
@@ -162,9 +163,3 @@ class Blobs(Protocol):
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking."""
-
-    def delete(self, prefix: str) -> None:
-        """Remove everything below a key; what is not there is fine."""
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """List the keys below a prefix, in order."""

@@ -98,6 +98,15 @@ class Settings(BaseSettings):
         AddressPolicy.parse(text)
         return text
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_base(cls, text: str) -> str:
+        if text and not text.startswith(("http://", "https://", "/")):
+            raise InvalidSetting(
+                f"PIXMILL_PUBLIC_URL must begin with https://, http:// or /, not {text!r}."
+            )
+        return text
+
     @property
     def store_url(self) -> str:
         """Where the store is, with the default filled in."""

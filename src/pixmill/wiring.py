@@ -7,15 +7,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import InvalidSetting
+from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting, StorageFailure
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Fetched, Image
+from pixmill.core.model import Fetched, Image, SheetRules
 from pixmill.core.shards import PRIVATE
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
@@ -72,60 +72,74 @@ def local_engine(
 
 @contextmanager
 def worker(settings: Settings, name: str) -> Iterator[Worker]:
-    """A worker with its own connections, threads and pixel children, all closed at the end.
+    """A worker with its own connections, threads and pixel children, all closed at the end."""
+    with ExitStack() as opened:
+        store = opened.enter_context(closing(open_store(settings)))
+        blobs = open_blobs(settings)
+        pool = opened.enter_context(
+            closing(pixel_pool(settings, max(1, cores() // settings.workers)))
+        )
+        fetch = opened.enter_context(_fetching(settings, name))
+        tools = Tools(fetch, pool.compress, blobs, settings.samples)
+        mill = Mill(store, tools, _pace(settings), clock)
 
-    The machine's cores and its downloads per host are shared out evenly among its workers.
-    """
-    store = open_store(settings)
-    blobs = open_blobs(settings)
+        def ingest(lease: Lease) -> None:
+            ingest_csv(store, blobs, lease, clock)
+
+        def finish(lease: Lease) -> None:
+            finish_request(store, blobs, lease, url_of(settings), clock)
+
+        yield Worker(
+            name,
+            store,
+            mill,
+            {Work.INGEST: ingest, Work.SHARD: mill.process_shard, Work.FINISH: finish},
+            clock=clock,
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.grace_seconds,
+        )
+
+
+def _pace(settings: Settings) -> Pace:
+    """A worker's pace: the downloads per host are shared out evenly among this machine's."""
+    return Pace(
+        threads=settings.threads,
+        downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
+        longest_wait=settings.longest_wait,
+    )
+
+
+@contextmanager
+def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
+    """Fetch by the kind of the URL; local files only for requests of the command line."""
     spill_folder = settings.data_dir / PRIVATE / "spill" / name
-    spill_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        spill_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailure(f"Cannot write into {spill_folder}: {error.strerror}.") from error
     limits = FetchLimits(
         max_bytes=settings.max_src_file_size,
         max_redirects=settings.max_redirects,
         deadline=settings.download_timeout,
         stall=max(1, round(settings.stall_timeout)),
     )
-    fetcher = Fetcher(
-        AddressPolicy.parse(settings.allowed_addresses),
-        limits,
-        spill_folder,
-        settings.user_agent,
-        ca_file=os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE"),
-    )
-    pool = pixel_pool(settings, max(1, cores() // settings.workers))
-    mill = Mill(
-        store,
-        Tools(_fetch(fetcher, limits, spill_folder), pool.compress, blobs, settings.samples),
-        Pace(
-            threads=settings.threads,
-            downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
-            longest_wait=settings.longest_wait,
-        ),
-        clock,
-    )
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
+    fetcher = Fetcher(policy, limits, spill_folder, settings.user_agent, ca_file=authorities)
 
-    def ingest(lease: Lease) -> None:
-        ingest_csv(store, blobs, lease, clock)
+    def fetch(image: Image, rules: SheetRules) -> Fetched:
+        if not image.url.startswith("file:"):
+            return fetcher.fetch(image.url)
+        if rules.local_folder is None:
+            raise ImageError(
+                ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
+            )
+        return read_local(image.url, Path(rules.local_folder), limits, spill_folder)
 
-    def finish(lease: Lease) -> None:
-        finish_request(store, blobs, lease, url_of(settings), clock)
-
-    duties = {Work.INGEST: ingest, Work.SHARD: mill.process_shard, Work.FINISH: finish}
     try:
-        yield Worker(
-            name,
-            store,
-            mill,
-            duties,
-            clock=clock,
-            lease_seconds=settings.lease_seconds,
-            grace_seconds=settings.grace_seconds,
-        )
+        yield fetch
     finally:
-        pool.close()
         fetcher.close()
-        store.close()
         shutil.rmtree(spill_folder, ignore_errors=True)
 
 
@@ -133,17 +147,6 @@ def url_of(settings: Settings) -> UrlOf:
     """How the URL of a stored image is made: below the public URL, or else the bare key."""
     base = settings.public_url.rstrip("/")
     return lambda key: f"{base}/{key}" if base else key
-
-
-def _fetch(fetcher: Fetcher, limits: FetchLimits, spill_folder: Path) -> Fetch:
-    """Fetch by the kind of the URL; only the command line's sheets can name local files."""
-
-    def fetch(image: Image) -> Fetched:
-        if image.url.startswith("file:"):
-            return read_local(image.url, Path("/"), limits, spill_folder)
-        return fetcher.fetch(image.url)
-
-    return fetch
 
 
 def _local_path(setting: str, url: str, scheme: str) -> Path:

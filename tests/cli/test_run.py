@@ -120,6 +120,7 @@ def test_bad_rows_can_be_skipped_and_stay_in_the_output(tmp_path: Path, shop: Sh
     out = tmp_path / "out"
     code, _, err = shops.run(sheet, out, shops.environment(shop), "--invalid-rows", "skip")
     assert code == 0, err
+    assert "Left out, because of what is wrong with them: 1 row." in err
     assert "line 2" in err
     written = rows(out / "output.csv")
     assert [row[1] for row in written[1:]] == ["Chair", "Lamp"]
@@ -249,3 +250,52 @@ def test_the_help_of_every_command_can_be_read() -> None:
         code, out, _ = pixmill(*command, "--help")
         assert code == 0
         assert "Usage: pixmill" in out
+
+
+def test_a_csv_from_a_pipe_is_read(tmp_path: Path, shop: Shop) -> None:
+    sheet = shops.write_csv(tmp_path / "products.csv", [shop.url("1.jpg")])
+    out = tmp_path / "out"
+    command = f"cat {sheet} | {sys.executable} -m pixmill run /dev/stdin -o {out}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=shops.environment(shop),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(shops.pictures(out)) == 1
+
+
+def test_a_run_never_overwrites_its_own_input(tmp_path: Path, shop: Shop) -> None:
+    sheet = shops.write_csv(tmp_path / "output.csv", [shop.url("1.jpg")])
+    before = sheet.read_bytes()
+    code, _, err = shops.run(sheet, tmp_path, shops.environment(shop))
+    assert code == 2
+    assert "would be overwritten" in err
+    assert sheet.read_bytes() == before
+
+
+def test_another_public_url_is_written_without_fetching_again(tmp_path: Path, shop: Shop) -> None:
+    sheet = shops.write_csv(tmp_path / "products.csv", [shop.url("1.jpg")])
+    out = tmp_path / "out"
+    env = shops.environment(shop)
+    assert shops.run(sheet, out, env)[0] == 0
+    assert shops.run(sheet, out, env, "--public-url", "https://cdn.example/a/")[0] == 0
+    assert rows(out / "output.csv")[1][-1].startswith("https://cdn.example/a/images/req_")
+    assert shop.asked["/1.jpg"] == 1
+    code, _, err = shops.run(sheet, out, env, "--public-url", "cdn")
+    assert code == 2
+    assert "PIXMILL_PUBLIC_URL must begin with https://" in err
+
+
+def test_a_changed_csv_is_done_anew_and_says_so(tmp_path: Path, shop: Shop) -> None:
+    sheet = shops.write_csv(tmp_path / "products.csv", [shop.url("1.jpg")])
+    out = tmp_path / "out"
+    env = shops.environment(shop)
+    assert "anew" not in shops.run(sheet, out, env)[2]
+    shops.write_csv(sheet, [shop.url("1.jpg"), shop.url("2.jpg")])
+    code, _, err = shops.run(sheet, out, env)
+    assert code == 0, err
+    assert "all of it is done anew" in err

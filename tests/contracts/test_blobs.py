@@ -56,21 +56,13 @@ def test_a_stream_that_breaks_leaves_things_as_they_were(blobs: Blobs) -> None:
     with pytest.raises(StorageFailure):
         blobs.put("images/a", Breaking(b"after, but cut"))
     assert read(blobs, "images/a") == b"before"
-    assert list(blobs.keys("images")) == ["images/a"]
 
 
-def test_keys_are_listed_in_order_below_their_prefix(blobs: Blobs) -> None:
-    for key in ("images/b/2", "images/a/1", "images/b/1", "other/1"):
-        blobs.put(key, b"x")
-    assert list(blobs.keys("images")) == ["images/a/1", "images/b/1", "images/b/2"]
-
-
-def test_deleting_removes_everything_below_and_nothing_beside(blobs: Blobs) -> None:
-    for key in ("images/a/1", "images/a/2", "images/ab/1"):
-        blobs.put(key, b"x")
-    blobs.delete("images/a")
-    blobs.delete("images/never/was")
-    assert list(blobs.keys("images")) == ["images/ab/1"]
+def test_many_files_are_stored_together(blobs: Blobs) -> None:
+    files = {f"images/{number}": bytes([number]) * 100 for number in range(50)}
+    blobs.put_all(files)
+    assert {key: read(blobs, key) for key in files} == files
+    blobs.put_all({})
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\0b"])

@@ -29,7 +29,7 @@ SHEET = b"""S. No.,Product Name,Input Image Urls,Price
 """
 
 
-def fetch(image: Image) -> Fetched:
+def fetch(image: Image, _rules: SheetRules) -> Fetched:
     """Everything is there but for ``gone``."""
     if "gone" in image.url:
         raise ImageError(ImageErrorCode.HTTP_ERROR, "It answered 404.", http_status=404)

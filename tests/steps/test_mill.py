@@ -13,7 +13,7 @@ import pytest
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import ImageError, ImageErrorCode, StorageFailure
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
-from pixmill.core.model import Failure, Fetched, Image, Picture, Stored
+from pixmill.core.model import Failure, Fetched, Image, Picture, SheetRules, Stored
 from pixmill.core.options import Options
 from pixmill.ports import Fetch
 from pixmill.steps.mill import Mill, Pace, _Job
@@ -28,7 +28,7 @@ def compress(fetched: Fetched, _options: Options) -> Picture:
     return Picture(fetched.body[: fetched.size // 2], "jpeg", 4, 3, "png", 8, 6)
 
 
-def found(image: Image) -> Fetched:
+def found(image: Image, _rules: SheetRules | None = None) -> Fetched:
     """A source of twenty bytes that depend on the image."""
     return Fetched(image.url.encode()[-20:], 20)
 
@@ -36,7 +36,7 @@ def found(image: Image) -> Fetched:
 def failing(at: int, error: Exception) -> Fetch:
     """Sources are found, but for the image with this sequence."""
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         if image.sequence == at:
             raise error
         return found(image)
@@ -109,7 +109,7 @@ def test_a_failure_worth_a_retry_is_tried_again_and_counted(
 ) -> None:
     asked = []
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         asked.append(image.sequence)
         if asked.count(2) == 1 and image.sequence == 2:
             raise ImageError(
@@ -131,8 +131,11 @@ def test_the_first_sources_are_kept_for_the_report(store: SqliteStore, blobs: Fo
     ingested(store, urls=3)
     with milling(store, blobs, found, originals=2) as mill:
         mill.process_shard(claimed(store, Work.SHARD))
-    kept = list(blobs.keys(".pixmill/originals"))
-    assert [key.rsplit("/")[-1] for key in kept] == ["0000001", "0000002"]
+    for sequence in (1, 2):
+        with blobs.open(f".pixmill/originals/req_a/{sequence:07d}") as file:
+            assert file.read() == found(store.images("req_a", sequences=[sequence])[0]).body
+    with pytest.raises(StorageFailure):
+        blobs.open(".pixmill/originals/req_a/0000003")
 
 
 def test_a_spilled_source_is_removed_when_its_image_is_done(
@@ -140,7 +143,7 @@ def test_a_spilled_source_is_removed_when_its_image_is_done(
 ) -> None:
     folder = tmp_path_factory.mktemp("spill")
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         path = folder / str(image.sequence)
         path.write_bytes(b"x" * 20)
         return Fetched(path, 20)
@@ -174,7 +177,7 @@ def test_a_stopped_mill_finishes_what_is_in_hand_and_hands_the_rest_back(
     in_hand = threading.Semaphore(0)
     go_on = threading.Event()
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         in_hand.release()
         assert go_on.wait(10)
         return found(image)
@@ -199,7 +202,7 @@ def test_an_abandoned_shard_is_left_to_its_new_holder(
 ) -> None:
     go_on = threading.Event()
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         assert go_on.wait(10)
         return found(image)
 
@@ -236,7 +239,7 @@ def test_work_that_must_be_alone_is_done_one_image_at_a_time(
     busy: list[int] = []
     most = []
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         busy.append(image.sequence)
         time.sleep(0.01)
         most.append(len(busy))
@@ -280,7 +283,7 @@ def test_a_slow_host_does_not_hold_up_another(store: SqliteStore, blobs: FolderB
     fast_done = threading.Event()
     fast: list[str] = []
 
-    def fetch(image: Image) -> Fetched:
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
         if "slow" in image.url:
             assert fast_done.wait(10)
         else:

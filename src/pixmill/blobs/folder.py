@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +22,8 @@ class FolderBlobs:
     A file under its final name is whole: it is written to ``.pixmill/partial`` first and then
     renamed, which POSIX makes atomic within a file system. Then the kernel is asked to write out
     the file system (``syncfs``), once for many files; each file's own ``fdatasync`` was a sixth of
-    all that a worker does for an image beside its pixels.
+    all that a worker does for an image beside its pixels. Until then nobody is told of a file:
+    what a power cut leaves empty is written anew.
     """
 
     def __init__(self, root: Path) -> None:
@@ -50,32 +51,9 @@ class FolderBlobs:
         except OSError as error:
             raise _failure("read", key, error) from error
 
-    def delete(self, prefix: str) -> None:
-        """Remove everything below a key; what is not there is fine."""
-        path = Path(self._path(prefix))
-        try:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise _failure("remove", prefix, error) from error
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """List the keys below a prefix, in order."""
-        top = Path(self._path(prefix))
-        for folder, subfolders, files in os.walk(top):
-            subfolders.sort()
-            for name in sorted(files):
-                yield (Path(folder) / name).relative_to(self._root).as_posix()
-
     def clean(self) -> None:
         """Remove what a killed process left half-written; only when no other process writes."""
         shutil.rmtree(self._partial, ignore_errors=True)
-
-    def path(self, key: str) -> Path:
-        """Return where a key's file lies on this machine."""
-        return Path(self._path(key))
 
     def _place(self, key: str, data: bytes | BinaryIO) -> None:
         target = self._path(key)

@@ -34,3 +34,8 @@ def percent(part: float, whole: float) -> str:
     if 0 < share < 100:
         share = min(max(share, 0.1), 99.9)
     return f"{MINUS if part < 0 else ''}{share:,.1f}"
+
+
+def plural(count: int, thing: str) -> str:
+    """So many things: 1 image, 2 images."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

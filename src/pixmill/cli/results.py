@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pixmill.cli.report import FailureLine, Pair, ProductLine, write_report
 from pixmill.core.errors import ImageError, StorageFailure
 from pixmill.core.model import Failure, Image, Product, Request, Stored
-from pixmill.core.shards import original_key, sheet_key
+from pixmill.core.shards import original_key
 from pixmill.io.pixels import PixelPool
 from pixmill.ports import Blobs, Store, Totals
-from pixmill.steps.finish import images_of, pages_of_products, references
+from pixmill.steps.finish import (
+    UrlOf,
+    images_of,
+    pages_of_products,
+    references,
+    write_errors_csv,
+    write_output_csv,
+)
 
 MOST_PAIRS = 12
 
@@ -38,11 +46,13 @@ class Results:
             "report": self.folder / "report.html",
         }
 
-    def write(self, pool: PixelPool) -> None:
-        """Write output.csv, errors.csv and report.html. Raises StorageFailure."""
+    def write(self, url_of: UrlOf, pool: PixelPool) -> None:
+        """Write output.csv, errors.csv and report.html, all anew. Raises StorageFailure."""
         try:
-            for name in ("output", "errors"):
-                self._copy_sheet(name)
+            with self._whole("output") as sink:
+                write_output_csv(self.store, self.blobs, self.request, url_of, sink)
+            with self._whole("errors") as sink:
+                write_errors_csv(self.store, self.request, sink)
             write_report(
                 self.files["report"],
                 request=self.request,
@@ -54,14 +64,14 @@ class Results:
             )
         except OSError as error:
             raise StorageFailure(f"Cannot write the results: {error.strerror}.") from error
-        finally:
-            pool.close()
 
-    def _copy_sheet(self, name: str) -> None:
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[BinaryIO]:
+        """A sheet that takes its place only when it is whole."""
         target = self.files[name]
         partial = target.with_suffix(".partial")
-        with self.blobs.open(sheet_key(self.request.id, name)) as sheet, partial.open("wb") as file:
-            shutil.copyfileobj(sheet, file)
+        with partial.open("wb") as file:
+            yield file
         partial.replace(target)
 
     def _seconds(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -63,8 +64,23 @@ def run(csv: Path, folder: Path, *, retry_failed: bool, **given: Any) -> int:
     settings = _settings(folder, given)
     set_up_logging(settings)
     signal.signal(signal.SIGTERM, _interrupt)
-    with locked(folder, folder / PRIVATE / "lock"), csv.open("rb") as raw:
+    if csv.resolve() in {(folder / name).resolve() for name in ("output.csv", "errors.csv")}:
+        raise click.UsageError(f"{csv} would be overwritten by the results; choose another folder.")
+    with locked(folder, folder / PRIVATE / "lock"), _opened(csv) as raw:
         return _Run(settings, folder).go(raw, csv.name, options, rules, retry_failed=retry_failed)
+
+
+@contextmanager
+def _opened(csv: Path) -> Iterator[BinaryIO]:
+    """The CSV as a file that can be read several times; a pipe is copied first."""
+    with csv.open("rb") as raw:
+        if raw.seekable():
+            yield raw
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(raw, copy)
+            copy.seek(0)
+            yield copy
 
 
 def _settings(folder: Path, given: dict[str, Any]) -> Settings:
@@ -129,6 +145,12 @@ class _Run:
                 clock=wiring.clock,
             )
         show_reading(filename, summary)
+        if (self._folder / "output.csv").exists():
+            click.echo(
+                "This CSV, or how it is to be processed, is not what was run here before: all of "
+                "it is done anew. Earlier images stay where they are.",
+                err=True,
+            )
         return request
 
     def _finish(self, request: Request, before: int, seconds: float) -> int:
@@ -138,8 +160,8 @@ class _Run:
             return REFUSED
         totals = self._store.totals(request.id)
         results = Results(self._folder, self._store, self._blobs, request, totals)
-        with waiting("Writing the report"):
-            results.write(wiring.pixel_pool(self._settings, 1))
+        with waiting("Writing the report"), closing(wiring.pixel_pool(self._settings, 1)) as pool:
+            results.write(wiring.url_of(self._settings), pool)
         show_summary(results, seconds=seconds, images=totals.images - before)
         return SOME_FAILED if request.failed_images else ALL_DONE
 
@@ -156,8 +178,8 @@ class _Run:
         engine = wiring.local_engine(
             self._settings, self._store, f"run-{os.getpid()}", log_file=log_file
         )
-        engine.start()
         try:
+            engine.start()
             yield engine
         except KeyboardInterrupt:
             self._interrupted = True
@@ -179,8 +201,9 @@ class _Run:
             click.echo(f"pixmill: {self._failure}", err=True)
         if request:
             request = self._store.request(request.id)
-            settled = request.processed_images + request.failed_images
-            click.echo(f"{settled:,} of {request.total_images:,} images are done.", err=True)
+            failed = f", {request.failed_images:,} failed" if request.failed_images else ""
+            done = f"{request.processed_images:,} of {request.total_images:,} images are done"
+            click.echo(f"{done}{failed}.", err=True)
         click.echo("Run the same command again to go on.", err=True)
         return INTERRUPTED if self._interrupted else REFUSED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from pixmill.cli.numbers import duration, percent, size
+from pixmill.cli.numbers import duration, percent, plural, size
 from pixmill.cli.results import Results
 from pixmill.core.advice import ADVICE
 from pixmill.core.errors import Problem, SheetRejected
@@ -19,8 +19,8 @@ MOST_SHOWN = 20
 
 def show_problems(filename: str, rejected: SheetRejected) -> None:
     """Say everything that is wrong with a CSV."""
-    many = "problem" if rejected.total == 1 else "problems"
-    err.print(Text(f"{filename} was not accepted: {rejected.total:,} {many}.", style="bold red"))
+    many = plural(rejected.total, "problem")
+    err.print(Text(f"{filename} was not accepted: {many}.", style="bold red"))
     _list(rejected.problems, rejected.total)
 
 
@@ -29,9 +29,13 @@ def show_reading(filename: str, summary: SheetSummary) -> None:
     layout = summary.layout
     read_as = f"{layout.encoding}, {DELIMITERS.get(layout.delimiter, layout.delimiter)}"
     err.print(
-        f"{filename}: {summary.total_products:,} products, {summary.total_images:,} images"
+        f"{filename}: {plural(summary.total_products, 'product')},"
+        f" {plural(summary.total_images, 'image')}"
         f" ({layout.source} columns, {read_as})"
     )
+    if summary.skipped_rows:
+        rows = plural(summary.skipped_rows, "row")
+        err.print(Text(f"Left out, because of what is wrong with them: {rows}.", style="yellow"))
     _list(list(summary.warnings), len(summary.warnings))
 
 
@@ -43,12 +47,10 @@ def show_summary(results: Results, *, seconds: float, images: int) -> None:
         _line("failed", f"{count:,} {code}: {ADVICE[code].title}", style="red")
     _line("size", _sizes(totals.bytes_in, totals.bytes_out))
     if totals.kept:
-        _line("", f"{totals.kept:,} kept as they were: compressing made them no smaller")
+        _line("", f"{plural(totals.kept, 'original')} kept: compressing saved nothing")
     if totals.damaged:
-        many = "source is" if totals.damaged == 1 else "sources are"
-        _line(
-            "", f"{totals.damaged:,} {many} damaged: parts of the picture may be missing", "yellow"
-        )
+        damaged = plural(totals.damaged, "damaged source")
+        _line("", f"{damaged}: parts of the picture may be missing", style="yellow")
     if images:
         _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {duration(seconds)})")
     else:
@@ -66,7 +68,10 @@ def _line(label: str, text: str, style: str = "") -> None:
 def _sizes(before: int, after: int) -> str:
     if not before:
         return "nothing was stored"
-    return f"{size(before)} in, {size(after)} out: {percent(before - after, before)} % saved"
+    change = "saved" if after <= before else "more"
+    return (
+        f"{size(before)} in, {size(after)} out: {percent(abs(before - after), before)} % {change}"
+    )
 
 
 def _list(problems: list[Problem], total: int) -> None:

@@ -23,8 +23,8 @@ Such deaths can be chance (a deployment, an operator, a power cut); three in a r
 image in hand, which is tried last after each, cannot.
 """
 
-LOSSES_BEFORE_FAILED_INGEST = 5
-"""A CSV whose ingest was lost this often fails its request instead of killing workers for ever."""
+LOSSES_BEFORE_GIVING_UP = 5
+"""An ingest or a finish lost this often fails its request instead of killing workers for ever."""
 
 
 class Work(StrEnum):
@@ -79,10 +79,10 @@ class Verdict:
 def judge(lost: LostLease) -> Verdict:
     """Decide what follows from one more loss."""
     losses = lost.losses + 1
-    if lost.lease.work is Work.INGEST and losses >= LOSSES_BEFORE_FAILED_INGEST:
+    if lost.lease.work is not Work.SHARD and losses >= LOSSES_BEFORE_GIVING_UP:
         return Verdict(
             alone=False,
-            give_up=f"Reading the CSV ended its worker {losses} times; see the workers' log.",
+            give_up=f"The {lost.lease.work} ended its worker {losses} times; see the workers' log.",
         )
     if lost.trying is not None and lost.strikes + 1 >= STRIKES_BEFORE_CRASH:
         return Verdict(alone=True, crashed=CRASHED)

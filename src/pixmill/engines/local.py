@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pixmill.core.errors import StorageFailure
+
 log = logging.getLogger(__name__)
 
 CANNOT_GO_ON = 74
@@ -104,15 +106,18 @@ class LocalEngine:
         slot.generation += 1
         slot.name = f"{self._name}-{slot.number}.{slot.generation}"
         slot.started = time.monotonic()
-        with self._log() as log_file:
-            slot.process = subprocess.Popen(
-                self._command(slot.name),
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log_file,
-                text=True,
-            )
+        try:
+            with self._log() as log_file:
+                slot.process = subprocess.Popen(
+                    self._command(slot.name),
+                    env=self._environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log_file,
+                    text=True,
+                )
+        except OSError as error:
+            raise StorageFailure(f"Cannot start a worker: {error.strerror}.") from error
 
     def _log(self) -> AbstractContextManager[IO[str] | None]:
         return self._log_file.open("a") if self._log_file else nullcontext()

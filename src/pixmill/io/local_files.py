@@ -31,7 +31,9 @@ def read_local(
                 pass
     except OSError as problem:
         body.discard()
-        raise _invalid(f"The file {path.name} cannot be read: {problem.strerror}.") from problem
+        shown = os.path.relpath(path, folder)
+        reason = f"The file {shown} cannot be read: {problem.strerror}."
+        raise _invalid(f"{reason} A web address must begin with https://.") from problem
     if body.failure is not None:
         body.discard()
         raise body.failure

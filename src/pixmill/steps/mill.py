@@ -15,8 +15,7 @@ from pixmill.core.errors import (
     PixmillError,
 )
 from pixmill.core.leases import Lease
-from pixmill.core.model import Failure, Fetched, Image, Picture
-from pixmill.core.options import Options
+from pixmill.core.model import Failure, Fetched, Image, Picture, Request
 from pixmill.core.retry import retry_delay
 from pixmill.core.schedule import Schedule
 from pixmill.ports import Clock, Store
@@ -48,7 +47,7 @@ class _Job:
 
     shard: OpenShard
     image: Image
-    options: Options
+    request: Request
     host: str
     attempts: int = 0
     seconds: float = 0.0
@@ -94,10 +93,10 @@ class Mill:
         A shard whose lease is lost is left to its new holder. When the mill stops, what has no
         outcome yet is handed back.
         """
-        options = self._store.request(lease.request_id).options
+        request = self._store.request(lease.request_id)
         images = self._store.pending_images(lease)
         shard = OpenShard(lease, len(images))
-        jobs = [_Job(shard, image, options, host_of(image.url)) for image in images]
+        jobs = [_Job(shard, image, request, host_of(image.url)) for image in images]
         with self._lock:
             self._open[lease.token] = shard
         try:
@@ -202,7 +201,7 @@ class Mill:
         try:
             fetched = self._fetch(job)
             size = fetched.size
-            made: Picture | Failure = compress(self._tools, job.image, fetched, job.options)
+            made: Picture | Failure = compress(self._tools, job.image, fetched, job.request.options)
         except ImageError as error:
             if self._try_again(job, error):
                 return None
@@ -220,7 +219,7 @@ class Mill:
         """Fetch, and tell the schedule how the host took it."""
         overloaded, retry_after = False, None
         try:
-            return self._tools.fetch(job.image)
+            return self._tools.fetch(job.image, job.request.rules)
         except ImageError as error:
             overloaded, retry_after = error.http_status in OVERLOADED, error.retry_after
             raise
