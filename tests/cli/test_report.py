@@ -476,3 +476,9 @@ def test_long_texts_keep_both_ends() -> None:
     assert cut.startswith("https://shop.example/")
     assert cut.endswith("/front.jpg")
     assert len(cut) < 110
+
+
+@pytest.mark.parametrize(("damaged", "told"), [(0, False), (3, True)])
+def test_damaged_sources_are_told_of(report: Any, damaged: int, told: bool) -> None:
+    totals = Totals(images=3, bytes_in=4_000_000, bytes_out=1_000_000, damaged=damaged)
+    assert ("Damaged sources3" in report(totals=totals).text) is told
