@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
 from pixmill.core.model import Fetched, Notice, Picture
@@ -56,9 +57,9 @@ class PixelPool:
     def compress(self, fetched: Fetched, options: Options) -> Picture:
         """Compress one image. Raises ImageError, or PixelsUnavailable when no image is to blame."""
         if isinstance(fetched.body, bytes):
-            header, body = _compress_header(options, None), fetched.body
+            header, body = _compress_header(options), fetched.body
         else:
-            header, body = _compress_header(options, str(fetched.body)), b""
+            header, body = _spilled_header(options, fetched.body), b""
         reply, data = self._ask(header, body)
         seen = reply["picture"]
         seen["notices"] = tuple(map(Notice, seen["notices"]))
@@ -145,12 +146,13 @@ class _Seat:
             self._child.end()
 
 
-@lru_cache(maxsize=256)
-def _compress_header(options: Options, path: str | None) -> bytes:
-    header: Header = {"options": options.to_json()}
-    if path is not None:
-        header["path"] = path
-    return pack_header(header)
+@lru_cache(maxsize=64)
+def _compress_header(options: Options) -> bytes:
+    return pack_header({"options": options.to_json()})
+
+
+def _spilled_header(options: Options, path: Path) -> bytes:
+    return pack_header({"options": options.to_json(), "path": str(path)})
 
 
 def _blame(death: ChildDied) -> ImageError:

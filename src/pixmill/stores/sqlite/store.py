@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pixmill.core.errors import NotFound
@@ -19,9 +19,8 @@ from pixmill.core.model import (
     RequestStatus,
     final_status,
 )
-from pixmill.core.shards import shard_size
 from pixmill.ports import Totals
-from pixmill.stores.sqlite import leases, outcomes, rows
+from pixmill.stores.sqlite import ingest, leases, outcomes, rows
 from pixmill.stores.sqlite.database import Database
 
 
@@ -34,6 +33,13 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    @contextmanager
+    def _held(self, lease: Lease) -> Iterator[sqlite3.Connection]:
+        """A transaction in which the lease is held: fenced, however late the caller comes."""
+        with self._database.write() as db:
+            leases.hold(db, lease)
+            yield db
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -60,8 +66,7 @@ class SqliteStore:
 
     def close_request(self, lease: Lease, *, now: float) -> Request:
         """Make a request terminal, with its counters counted anew from the outcomes."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
+        with self._held(lease) as db:
             processed, failed = outcomes.count(db, lease.request_id)
             db.execute(
                 "UPDATE requests SET status = ?, processed_images = ?, failed_images = ?,"
@@ -73,8 +78,7 @@ class SqliteStore:
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
         """End a request whose CSV cannot be ingested."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
+        with self._held(lease) as db:
             _fail(db, lease, error, now)
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
@@ -175,71 +179,23 @@ class SqliteStore:
 
     def begin_ingest(self, lease: Lease) -> None:
         """Start over: drop what an earlier attempt to ingest this request left."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
-            db.execute("DELETE FROM images WHERE request_id = ?", (lease.request_id,))
-            db.execute("DELETE FROM products WHERE request_id = ?", (lease.request_id,))
-            db.execute("UPDATE requests SET last_image = 0 WHERE id = ?", (lease.request_id,))
+        with self._held(lease) as db:
+            ingest.begin(db, lease.request_id)
 
     def add_images(self, lease: Lease, references: Mapping[str, int]) -> dict[str, int]:
         """Add references of source URLs; return each URL's sequence (new ones count upwards)."""
-        sequences = {}
-        with self._database.write() as db:
-            leases.hold(db, lease)
-            last = db.execute(
-                "SELECT last_image FROM requests WHERE id = ?", (lease.request_id,)
-            ).fetchone()[0]
-            for url, count in references.items():
-                row = db.execute(
-                    "INSERT INTO images (request_id, sequence, url, url_digest, reference_count)"
-                    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (request_id, url_digest)"
-                    " DO UPDATE SET reference_count = reference_count + excluded.reference_count"
-                    " RETURNING sequence",
-                    (lease.request_id, last + 1, url, _digest(url), count),
-                ).fetchone()
-                sequences[url] = row[0]
-                last = max(last, row[0])
-            db.execute("UPDATE requests SET last_image = ? WHERE id = ?", (last, lease.request_id))
-        return sequences
+        with self._held(lease) as db:
+            return ingest.add_images(db, lease.request_id, references)
 
     def add_products(self, lease: Lease, products: Sequence[Product]) -> None:
         """Add products."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
-            db.executemany(
-                "INSERT INTO products VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (
-                        lease.request_id,
-                        product.sequence,
-                        product.serial_number,
-                        product.name,
-                        json.dumps(product.written),
-                        json.dumps(product.images),
-                    )
-                    for product in products
-                ),
-            )
+        with self._held(lease) as db:
+            ingest.add_products(db, lease.request_id, products)
 
     def finish_ingest(self, lease: Lease, *, now: float) -> None:
         """Cut the images into shards and offer them."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
-            last = db.execute(
-                "SELECT last_image FROM requests WHERE id = ?", (lease.request_id,)
-            ).fetchone()[0]
-            size = shard_size(last)
-            firsts = range(1, last + 1, size)
-            for number, first in enumerate(firsts, start=1):
-                leases.offer(
-                    db, lease.request_id, Work.SHARD, number, first, min(last, first + size - 1)
-                )
-            if not firsts:
-                leases.offer(db, lease.request_id, Work.FINISH)
-            db.execute(
-                "UPDATE requests SET status = ?, open_shards = ?, updated_at = ? WHERE id = ?",
-                (RequestStatus.PROCESSING, len(firsts), now, lease.request_id),
-            )
+        with self._held(lease) as db:
+            ingest.offer_shards(db, lease.request_id, now)
             leases.finish(db, lease)
 
     # --- outcomes ---------------------------------------------------------------------------
@@ -256,8 +212,7 @@ class SqliteStore:
 
     def mark_trying(self, lease: Lease, sequence: int) -> None:
         """Note, before the attempt, which image a worker that works alone is about to try."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
+        with self._held(lease) as db:
             db.execute("UPDATE work SET trying = ?" + leases.HELD, (sequence, *leases.held(lease)))
 
     def record_outcomes(
@@ -275,8 +230,7 @@ class SqliteStore:
 
     def complete_shard(self, lease: Lease, *, now: float) -> None:
         """Close a shard whose images all have outcomes; the last one offers the finish."""
-        with self._database.write() as db:
-            leases.hold(db, lease)
+        with self._held(lease) as db:
             leases.finish(db, lease)
             open_shards = db.execute(
                 "UPDATE requests SET open_shards = open_shards - 1, updated_at = ?"
@@ -349,7 +303,3 @@ def _request(db: sqlite3.Connection, request_id: str) -> Request:
 def _insert(table: str, values: Mapping[str, object]) -> str:
     names = ", ".join(values)
     return f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in values)})"
-
-
-def _digest(url: str) -> bytes:
-    return hashlib.blake2b(url.encode(), digest_size=16).digest()
