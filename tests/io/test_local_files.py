@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,8 +117,21 @@ def test_what_is_no_readable_file_is_refused_at_once(tmp_path: Path, url: str, w
     assert str(tmp_path) not in error.message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def nobody_in_particular() -> Iterator[None]:
+    """Root may read everything, so root becomes an ordinary user for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_file_without_permission_is_refused(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     (tmp_path / "a.jpg").write_bytes(b"pixels")
     (tmp_path / "a.jpg").chmod(0)
+    request.getfixturevalue("nobody_in_particular")
     assert "Permission denied" in refusal("file:a.jpg", tmp_path).message

@@ -173,12 +173,12 @@ class Request:
     rules: SheetRules
     total_images: int
     total_products: int
-    processed_images: int
-    failed_images: int
-    error: str | None
     created_at: datetime
     updated_at: datetime
-    finished_at: datetime | None
+    processed_images: int = 0
+    failed_images: int = 0
+    error: str | None = None
+    finished_at: datetime | None = None
 
     @property
     def completion_percentage(self) -> float:

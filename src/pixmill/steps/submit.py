@@ -48,12 +48,8 @@ def submit_csv(
         rules=rules,
         total_images=summary.total_images,
         total_products=summary.total_products,
-        processed_images=0,
-        failed_images=0,
-        error=None,
         created_at=now,
         updated_at=now,
-        finished_at=None,
     )
     csv.seek(0)
     blobs.put(sheet_key(request.id, "input"), csv)
