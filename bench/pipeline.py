@@ -109,7 +109,7 @@ def pipeline_rate(sheet: Path, out: Path, images: int) -> float:
 def _line(row: Row) -> str:
     verdict = "reached" if row.ratio >= row.floor else "MISSED"
     return (
-        f"codec {row.codec:,.0f}/s, host cap {row.polite:,.0f}/s, pipeline {row.pipeline:,.0f}/s:"
+        f"codec {row.codec:,.0f}/s, pipeline {row.pipeline:,.0f}/s:"
         f" {row.ratio:.2f} (floor {row.floor:.2f} {verdict})"
     )
 

@@ -55,7 +55,6 @@ def done(sequence: int, *, notices: tuple[Notice, ...] = ()) -> Outcome:
         source_format="png",
         source_width=300,
         source_height=200,
-        sha256="0" * 64,
         notices=notices,
     )
     return Outcome(sequence, stored, attempts=1, duration=0.25)

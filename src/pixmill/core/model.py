@@ -87,7 +87,6 @@ class Stored:
     source_format: str
     source_width: int
     source_height: int
-    sha256: str
     notices: tuple[Notice, ...] = ()
 
 

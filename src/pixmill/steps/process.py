@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from pixmill.core.model import Failure, Fetched, Image, Outcome, Picture, Stored
@@ -63,7 +62,6 @@ class Result:
             source_format=picture.source_format,
             source_width=picture.source_width,
             source_height=picture.source_height,
-            sha256=hashlib.sha256(picture.data).hexdigest(),
             notices=picture.notices,
         )
 

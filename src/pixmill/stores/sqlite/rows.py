@@ -127,7 +127,6 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
         "source_format": result.source_format,
         "source_width": result.source_width,
         "source_height": result.source_height,
-        "sha256": result.sha256,
         "notices": " ".join(result.notices),
     }
 
@@ -143,7 +142,6 @@ def _to_stored(row: sqlite3.Row) -> Stored:
         source_format=row["source_format"],
         source_width=row["source_width"],
         source_height=row["source_height"],
-        sha256=row["sha256"],
         notices=tuple(Notice(name) for name in row["notices"].split()),
     )
 

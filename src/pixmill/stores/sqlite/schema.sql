@@ -63,7 +63,6 @@ CREATE TABLE images (
   source_format TEXT,
   source_width  INTEGER,
   source_height INTEGER,
-  sha256     TEXT,
   notices    TEXT,
   PRIMARY KEY (request_id, sequence)
 ) WITHOUT ROWID;
