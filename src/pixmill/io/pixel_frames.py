@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 _SIZES = struct.Struct("!IQ")
@@ -43,9 +44,22 @@ class FrameReader:
         header_size, body_size = _SIZES.unpack_from(data)
         start = _SIZES.size + header_size
         self._ahead = data
-        data = self._at_least(start + body_size)
-        self._ahead = data[start + body_size :]
-        return data[_SIZES.size : start], data[start : start + body_size]
+        data = self._at_least(start)
+        end = start + body_size
+        self._ahead = data[end:]
+        body = data[start:end]
+        if len(body) < body_size:
+            body = b"".join([body, *self._exactly(body_size - len(body))])
+        return data[_SIZES.size : start], body
+
+    def _exactly(self, size: int) -> Iterator[bytes]:
+        """The rest of a large body, in one piece unless a signal or the end cuts it short."""
+        while size:
+            part = self._connection.recv(size, socket.MSG_WAITALL)
+            if not part:
+                raise EOFError
+            size -= len(part)
+            yield part
 
     def _at_least(self, size: int) -> bytes:
         parts = [self._ahead]
@@ -59,7 +73,7 @@ class FrameReader:
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
 
-_READ_AHEAD = 256 * 1024
+_READ_AHEAD = 128 * 1024
 
 
 def pack_header(header: Header) -> bytes:

@@ -23,6 +23,9 @@ __all__ = ["PixelLimits", "compare", "compress"]
 _LARGEST_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 16_384, "png": 1_000_000}
 """libjpeg's JPEG_MAX_DIMENSION, WEBP_MAX_DIMENSION, what libvips writes as AVIF; PNG has none."""
 
+_CLEARLY_SMALLER = 0.5
+"""Below this share of the source there is no need to look how much of it is metadata."""
+
 _QUALITY_STEPS = (0.75, 0.5, 0.3, 0.15)
 _PREVIEW_QUALITY = 92
 _NO_LIMITS = PixelLimits(max_pixels=2**62, max_side=2**31)
@@ -44,7 +47,7 @@ def compress(data: bytes, options: Options, limits: PixelLimits) -> Picture:
     if target == source.format:
         if size != source.upright_size or source.several_frames:
             encoded = _lower_quality(encoded, source, target, size, options)
-        else:
+        elif len(encoded) > len(data) * _CLEARLY_SMALLER:
             kept, kept_notices = _bare_source(source, options)
             if len(encoded) >= len(kept):
                 encoded = kept
