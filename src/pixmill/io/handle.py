@@ -83,7 +83,7 @@ class Handle:
         body = Body(self._limits, self._spill_folder)
         try:
             answer = self._perform(url, body, host, seconds)
-        except BaseException:
+        except BaseException:  # whatever it is goes on; only the temporary file must not stay
             body.discard()
             raise
         if answer.body is None:

@@ -90,7 +90,7 @@ class Worker:
         except PixmillError as error:
             log.error("stopping: %s", error)  # noqa: TRY400  # the message says it all
             self._failure = error
-        except BaseException as error:
+        except Exception as error:  # the boundary of a duty: a mistake of ours ends the worker
             log.exception("stopping: %s of %s failed", lease.work, lease.request_id)
             self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
         finally:

@@ -48,7 +48,7 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever it is goes on; only the transaction must not stay
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
