@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
+from pixmill.core.access import ApiKey
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.leases import Lease, LostLease, Verdict
 from pixmill.core.model import (
     Fetched,
     Image,
     ImageStatus,
+    Once,
     Outcome,
     Picture,
     Product,
     Request,
+    RequestStatus,
     SheetRules,
 )
 from pixmill.core.options import Options
@@ -47,6 +50,16 @@ class Totals:
     failures: Mapping[ImageErrorCode, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a whole store holds: requests by status, and image references of all of them."""
+
+    requests: Mapping[RequestStatus, int]
+    processed_images: int
+    failed_images: int
+    pending_images: int
+
+
 class Store(Protocol):
     """The truth: requests, products, images, outcomes, and who may work on what.
 
@@ -56,11 +69,31 @@ class Store(Protocol):
     ``renew`` report it instead).
     """
 
-    def add_request(self, request: Request) -> None:
-        """Keep a new request and offer its ingest. On return it survives anything."""
+    def add_request(self, request: Request, once: Once | None = None) -> None:
+        """Keep a new request and offer its ingest. On return it survives anything.
+
+        ``once`` is kept with it, for the request's owner; raises AlreadyAccepted, and keeps
+        nothing, if the owner's key is in use already.
+        """
+
+    def accepted(self, owner: str, key: str) -> Once | None:
+        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises NotFound."""
+
+    def requests(
+        self,
+        owner: str,
+        *,
+        status: RequestStatus | None = None,
+        before: Request | None = None,
+        limit: int = 100,
+    ) -> list[Request]:
+        """Return an owner's requests, newest first: those made before ``before``.
+
+        Of ``before``, only the id and the time of its making count: it may be gone by now.
+        """
 
     def latest_request(self, digest: str) -> Request | None:
         """Return the newest request whose CSV and options have this digest."""
@@ -123,7 +156,27 @@ class Store(Protocol):
         """End a request whose CSV cannot be ingested."""
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
-        """Reopen the failed images of a terminal request; return how many references they are."""
+        """Reopen the failed images of a terminal request; return how many references they are.
+
+        A request that was cancelled before its ingest was over is ingested anew; then all its
+        references count. Raises NotFound, and WrongState while the request is not terminal.
+        """
+
+    def cancel_request(self, request_id: str, *, now: float) -> Request:
+        """Make a request terminal at once: what is done stays, what is pending fails as cancelled.
+
+        All its leases are lost. A request whose ingest was not over keeps no image. Raises
+        NotFound, and WrongState if it is terminal already.
+        """
+
+    def delete_request(self, request_id: str, *, now: float, purge_at: float) -> None:
+        """Hide a request from everybody, end its work, and offer its purge from a time on.
+
+        Raises NotFound. All its leases are lost, and its idempotency key is free again.
+        """
+
+    def forget(self, lease: Lease, *, limit: int = 5000) -> bool:
+        """Drop so many of the records of a deleted request; True once nothing is left of it."""
 
     def products(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Product]:
         """Return products in order, those after the sequence ``after``."""
@@ -142,8 +195,53 @@ class Store(Protocol):
     def totals(self, request_id: str) -> Totals:
         """Sum up the outcomes so far."""
 
+    def longest_wait(self, *, now: float) -> float:
+        """Return for how many seconds the request served longest ago has waited for its turn.
+
+        Only requests with open work count; 0 if there is none. As requests are served in turn,
+        this grows without bound only when nobody works.
+        """
+
+    def census(self) -> Census:
+        """Count what there is."""
+
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+class Access(Protocol):
+    """API keys, and how often they were used lately. Raises like Store."""
+
+    def add_key(self, key: ApiKey) -> None:
+        """Keep a key. The very first one takes over the requests that were made without any."""
+
+    def any_key(self) -> bool:
+        """Whether a key was ever made: from then on, every call needs one."""
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """Return a key, revoked or not."""
+
+    def keys(self) -> list[ApiKey]:
+        """Return all keys, oldest first."""
+
+    def revoke_key(self, key_id: str, *, now: float) -> ApiKey:
+        """Let a key open nothing any more; raises NotFound. Revoking twice changes nothing."""
+
+    def count_calls(self, callers: Sequence[str], *, window: int) -> list[int]:
+        """Count one more call of each in a window of time; return the counts so far.
+
+        Windows are numbered upwards; what was counted in earlier ones is forgotten. The counts
+        hold over all processes, but need not survive a power cut.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """What is known of a stored file: bytes, a tag that changes with its content, its time."""
+
+    size: int
+    etag: str
+    modified: float
 
 
 class Blobs(Protocol):
@@ -162,4 +260,10 @@ class Blobs(Protocol):
         """
 
     def open(self, key: str) -> BinaryIO:
-        """Open a stored file for reading and seeking."""
+        """Open a stored file for reading and seeking; raises NotFound."""
+
+    def look(self, key: str) -> BlobInfo:
+        """Return what is known of a stored file; raises NotFound."""
+
+    def delete_all(self, folder: str) -> None:
+        """Delete all files whose keys begin with ``folder`` and a slash; none is no error."""

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     )
     blobs: str = Field("", description="Images: file:///folder. Default: the data folder.")
     engine: Literal["local"] = Field("local", description="Who works: worker processes here.")
+    host: str = Field(
+        "127.0.0.1", description="Address that `serve` listens on. Others than loopback need a key."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(
         default_factory=cores, ge=1, le=1024, description="Worker processes. Default: one a core."
     )
@@ -47,8 +51,39 @@ class Settings(BaseSettings):
         80, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
     )
     public_url: str = Field(
-        "", description="Base URL under which stored images can be had, such as a CDN's."
+        "",
+        description="Base URL under which stored images can be had, such as a CDN's. "
+        "Default for `serve`: /api/files at its own address.",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, comma-separated, of reverse proxies whose "
+        "X-Forwarded-For and X-Forwarded-Proto are believed.",
+    )
+    cors_origins: str = Field(
+        "", description="Origins, comma-separated, whose web pages may call the API; * for all."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate chain for https, a PEM file.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, a PEM file.")
+    rate_limit: int = Field(
+        6000, ge=0, description="Calls that a key may make in a minute; 0 for no limit."
+    )
+    rate_limit_per_address: int = Field(
+        6000, ge=0, description="Calls that may come from one address in a minute; 0 for no limit."
+    )
+    max_upload_size: int = Field(100_000_000, ge=1, description="Largest upload in bytes.")
+    max_rows: int = Field(1_000_000, ge=1, description="Most rows of a CSV.")
+    max_urls_per_cell: int = Field(100, ge=1, description="Most image URLs in a cell.")
+    max_url_length: int = Field(4096, ge=1, description="Longest image URL in characters.")
+    ready_max_wait: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds that open work may wait for a worker before /ready says no.",
+    )
+    url: str = Field(
+        "http://127.0.0.1:8000", description="The service that submit, status and the like talk to."
+    )
+    api_key: str = Field("", description="API key that submit, status and the like show.")
     allowed_addresses: str = Field(
         "",
         description="Networks that may be fetched from although the address guard would refuse "
@@ -107,6 +142,13 @@ class Settings(BaseSettings):
             )
         return text
 
+    @field_validator("url")
+    @classmethod
+    def _is_a_server(cls, text: str) -> str:
+        if not text.startswith(("http://", "https://")):
+            raise InvalidSetting(f"PIXMILL_URL must begin with http:// or https://, not {text!r}.")
+        return text.rstrip("/")
+
     @property
     def store_url(self) -> str:
         """Where the store is, with the default filled in."""
@@ -119,7 +161,10 @@ class Settings(BaseSettings):
 
     def to_environment(self) -> dict[str, str]:
         """These settings as the environment of a process that shall have the same."""
-        values = {PREFIX + name.upper(): str(value) for name, value in self.model_dump().items()}
+        values = {
+            PREFIX + name.upper(): str(value)
+            for name, value in self.model_dump(exclude_none=True).items()
+        }
         absolute = {
             PREFIX + "DATA_DIR": str(self.data_dir.absolute()),
             PREFIX + "STORE": self.store_url,

@@ -17,12 +17,14 @@ from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting, Stor
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Fetched, Image, SheetRules
 from pixmill.core.shards import PRIVATE
+from pixmill.core.sheets.limits import SheetLimits
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
 from pixmill.ports import Fetch
 from pixmill.settings import Settings, cores
+from pixmill.steps.delete import purge_request
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.mill import Mill, Pace
@@ -41,6 +43,15 @@ def open_store(settings: Settings) -> SqliteStore:
 def open_blobs(settings: Settings) -> FolderBlobs:
     """The blobs that the settings name."""
     return FolderBlobs(_local_path("PIXMILL_BLOBS", settings.blobs_url, "file"))
+
+
+def sheet_limits(settings: Settings) -> SheetLimits:
+    """How big a CSV may be."""
+    return SheetLimits(
+        max_rows=settings.max_rows,
+        max_urls_per_cell=settings.max_urls_per_cell,
+        max_url_length=settings.max_url_length,
+    )
 
 
 def pixel_pool(settings: Settings, children: int) -> PixelPool:
@@ -84,16 +95,24 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         mill = Mill(store, tools, _pace(settings), clock)
 
         def ingest(lease: Lease) -> None:
-            ingest_csv(store, blobs, lease, clock)
+            ingest_csv(store, blobs, lease, sheet_limits(settings), clock)
 
         def finish(lease: Lease) -> None:
             finish_request(store, blobs, lease, url_of(settings), clock)
+
+        def purge(lease: Lease) -> None:
+            purge_request(store, blobs, lease)
 
         yield Worker(
             name,
             store,
             mill,
-            {Work.INGEST: ingest, Work.SHARD: mill.process_shard, Work.FINISH: finish},
+            {
+                Work.INGEST: ingest,
+                Work.SHARD: mill.process_shard,
+                Work.FINISH: finish,
+                Work.PURGE: purge,
+            },
             clock=clock,
             lease_seconds=settings.lease_seconds,
             grace_seconds=settings.grace_seconds,

@@ -14,11 +14,12 @@ from pixmill.core.leases import Work
 from pixmill.core.model import Fetched, Image, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
 from pixmill.core.shards import sheet_key
+from pixmill.core.sheets.limits import SheetLimits
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.mill import Mill, Pace
 from pixmill.steps.process import Tools
-from pixmill.steps.submit import submit_csv
+from pixmill.steps.submit import Order, submit_csv
 from pixmill.stores.sqlite import SqliteStore
 from tests.steps.test_mill import compress
 
@@ -42,10 +43,9 @@ def submit(store: SqliteStore, blobs: FolderBlobs, sheet: bytes = SHEET) -> Requ
         store,
         blobs,
         io.BytesIO(sheet),
-        filename="products.csv",
-        options=Options(),
-        rules=SheetRules(),
-        clock=time.time,
+        Order("products.csv", Options(), SheetRules()),
+        SheetLimits(),
+        time.time,
     )
     return request
 
@@ -55,7 +55,7 @@ def work_off(store: SqliteStore, blobs: FolderBlobs) -> None:
     mill = Mill(store, Tools(fetch, compress, blobs), Pace(threads=2), time.time)
     while lease := store.claim("w", now=time.time(), lease_seconds=60):
         if lease.work is Work.INGEST:
-            ingest_csv(store, blobs, lease, time.time)
+            ingest_csv(store, blobs, lease, SheetLimits(), time.time)
         elif lease.work is Work.SHARD:
             mill.process_shard(lease)
         else:

@@ -12,6 +12,22 @@ from pixmill.core.model import SheetRules
 from pixmill.core.options import PUBLIC_NAMES, Effort, Format, Options, parse_options
 from pixmill.settings import Settings
 
+SERVICE_SETTINGS = (
+    "host",
+    "port",
+    "trusted_proxies",
+    "cors_origins",
+    "tls_cert",
+    "tls_key",
+    "rate_limit",
+    "rate_limit_per_address",
+    "max_upload_size",
+    "ready_max_wait",
+    "url",
+    "api_key",
+)
+"""Settings of the service and its clients, which a run without a service has no use for."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 IMG2DATASET_NAMES = {

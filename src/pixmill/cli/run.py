@@ -16,7 +16,14 @@ from typing import Any, BinaryIO
 import click
 
 from pixmill import wiring
-from pixmill.cli.flags import option_flags, setting_flags, sheet_flags, taken_options, taken_rules
+from pixmill.cli.flags import (
+    SERVICE_SETTINGS,
+    option_flags,
+    setting_flags,
+    sheet_flags,
+    taken_options,
+    taken_rules,
+)
 from pixmill.cli.folder_lock import locked
 from pixmill.cli.logs import set_up_logging
 from pixmill.cli.progress import follow, waiting
@@ -28,7 +35,7 @@ from pixmill.core.options import Options
 from pixmill.core.shards import PRIVATE
 from pixmill.engines.local import LocalEngine
 from pixmill.settings import Settings, load_settings
-from pixmill.steps.submit import digest, submit_csv
+from pixmill.steps.submit import Order, digest, submit_csv
 
 ALL_DONE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 SAMPLES = 12
@@ -50,7 +57,7 @@ GRACE_SECONDS = 5.0
 )
 @sheet_flags
 @option_flags
-@setting_flags("data_dir", "store", "blobs", "engine")
+@setting_flags("data_dir", "store", "blobs", "engine", *SERVICE_SETTINGS)
 def run(csv: Path, folder: Path, *, retry_failed: bool, **given: Any) -> int:
     """Compress all images that CSV names and write the results into a folder.
 
@@ -139,10 +146,9 @@ class _Run:
                 self._store,
                 self._blobs,
                 raw,
-                filename=filename,
-                options=options,
-                rules=rules,
-                clock=wiring.clock,
+                Order(filename, options, rules),
+                wiring.sheet_limits(self._settings),
+                wiring.clock,
             )
         show_reading(filename, summary)
         if (self._folder / "output.csv").exists():

@@ -6,7 +6,9 @@
     ├── InvalidSetting      the configuration is wrong
     ├── ImageError          one image failed; says whether another attempt makes sense
     ├── LeaseLost           somebody else holds the work now
-    ├── NotFound            no such request
+    ├── NotFound            no such request, key or file
+    ├── WrongState          the request is not in a state in which this can be done
+    ├── AlreadyAccepted     an idempotency key was used before
     ├── StoreUnavailable    the store cannot be used at the moment (locked, full, away)
     ├── PixelsUnavailable   the processes that handle pixels cannot be started
     └── StorageFailure      images cannot be stored at the moment (full, unwritable, away)
@@ -127,9 +129,21 @@ class LeaseLost(PixmillError):
 
 
 class NotFound(PixmillError):
-    """There is no such request."""
+    """There is no such request, key or file."""
 
     code = "not_found"
+
+
+class WrongState(PixmillError):
+    """The request is not in a state in which this can be done."""
+
+    code = "wrong_state"
+
+
+class AlreadyAccepted(PixmillError):
+    """The idempotency key was used before, by another call or for something else."""
+
+    code = "idempotency_key_reused"
 
 
 class StoreUnavailable(PixmillError):

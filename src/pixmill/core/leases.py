@@ -32,6 +32,7 @@ class Work(StrEnum):
 
     FINISH = "finish"
     INGEST = "ingest"
+    PURGE = "purge"
     SHARD = "shard"
 
 

@@ -7,7 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pixmill.core.errors import ImageErrorCode
+from pixmill.core.access import NOBODY
+from pixmill.core.errors import ImageErrorCode, Problem
 from pixmill.core.options import Options
 
 
@@ -162,7 +163,10 @@ class SheetRules:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One accepted CSV. The counts are of image references, as the CSV names them."""
+    """One accepted CSV. The counts are of image references, as the CSV names them.
+
+    ``owner`` is the id of the API key that it belongs to.
+    """
 
     id: str
     status: RequestStatus
@@ -178,6 +182,7 @@ class Request:
     failed_images: int = 0
     error: str | None = None
     finished_at: datetime | None = None
+    owner: str = NOBODY
 
     @property
     def completion_percentage(self) -> float:
@@ -186,3 +191,26 @@ class Request:
             return 100.0 if self.status.terminal else 0.0
         settled = self.processed_images + self.failed_images
         return settled * 10_000 // self.total_images / 100
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What is answered when a CSV is accepted. ``skipped_rows`` were left out, as asked."""
+
+    request_id: str
+    total_images: int
+    total_products: int
+    skipped_rows: int = 0
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An idempotency key with the answer that it stands for.
+
+    ``fingerprint`` tells whether the same thing was asked when the key is used again.
+    """
+
+    key: str
+    fingerprint: str
+    accepted: Accepted

@@ -18,7 +18,17 @@ def shard_size(images: int) -> int:
 
 def image_key(request_id: str, sequence: int, format_name: str) -> str:
     """The key of a stored image: the same for every attempt, so that a rerun rewrites it."""
-    return f"images/{request_id}/{sequence:07d}.{EXTENSIONS.get(format_name, format_name)}"
+    return f"{images_of(request_id)}/{sequence:07d}.{EXTENSIONS.get(format_name, format_name)}"
+
+
+def images_of(request_id: str) -> str:
+    """The folder of a request's stored images."""
+    return f"images/{request_id}"
+
+
+def private_folders(request_id: str) -> tuple[str, ...]:
+    """The folders of all else that is stored for a request."""
+    return f"{PRIVATE}/sheets/{request_id}", f"{PRIVATE}/originals/{request_id}"
 
 
 def sheet_key(request_id: str, name: str) -> str:

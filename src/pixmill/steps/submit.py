@@ -6,55 +6,81 @@ import hashlib
 import json
 import secrets
 from base64 import b32encode
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from pixmill.core.errors import Problem, SheetRejected
-from pixmill.core.model import Request, RequestStatus, SheetRules
+from pixmill.core.access import NOBODY
+from pixmill.core.errors import AlreadyAccepted, Problem, SheetRejected
+from pixmill.core.model import Accepted, Once, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
-from pixmill.core.shards import sheet_key
+from pixmill.core.shards import private_folders, sheet_key
 from pixmill.core.sheets.check import SheetSummary, check_sheet
+from pixmill.core.sheets.limits import SheetLimits
 from pixmill.ports import Blobs, Clock, Store
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is handed over beside the CSV: its name, what to do, and who asks."""
+
+    filename: str
+    options: Options
+    rules: SheetRules
+    owner: str = NOBODY
+
+
 def submit_csv(
-    store: Store,
-    blobs: Blobs,
-    csv: BinaryIO,
-    *,
-    filename: str,
-    options: Options,
-    rules: SheetRules,
-    clock: Clock,
+    store: Store, blobs: Blobs, csv: BinaryIO, order: Order, limits: SheetLimits, clock: Clock
 ) -> tuple[Request, SheetSummary]:
     """Validate a CSV and make it a request that survives anything from here on.
 
     The CSV is kept before the request is, so that a request without its CSV never exists. Raises
     SheetRejected with every problem of the file.
     """
-    summary = check_sheet(csv, rules)
-    if not summary.total_images:
-        raise SheetRejected(
-            [Problem("no_images", "The file names no image. Check the column of image URLs.")]
-        )
-    now = datetime.fromtimestamp(clock(), UTC)
-    request = Request(
-        id=new_request_id(),
-        status=RequestStatus.PENDING,
-        filename=filename,
-        digest=digest(csv, options, rules),
-        options=options,
-        rules=rules,
-        total_images=summary.total_images,
-        total_products=summary.total_products,
-        created_at=now,
-        updated_at=now,
-    )
-    csv.seek(0)
-    blobs.put(sheet_key(request.id, "input"), csv)
+    request, summary = _read(csv, order, digest(csv, order.options, order.rules), limits, clock)
+    _keep(blobs, csv, request)
     store.add_request(request)
     return request, summary
+
+
+def submit_once(
+    store: Store,
+    blobs: Blobs,
+    csv: BinaryIO,
+    order: Order,
+    limits: SheetLimits,
+    clock: Clock,
+    *,
+    key: str | None,
+) -> Accepted:
+    """Do the same, but only once for each of the owner's idempotency keys.
+
+    A key that was used for the same CSV, options and rules gets the first answer again. Raises
+    SheetRejected, and AlreadyAccepted if the key was used for something else.
+    """
+    fingerprint = digest(csv, order.options, order.rules)
+    if key and (earlier := store.accepted(order.owner, key)):
+        return _replayed(earlier, fingerprint)
+    request, summary = _read(csv, order, fingerprint, limits, clock)
+    accepted = Accepted(
+        request_id=request.id,
+        total_images=request.total_images,
+        total_products=request.total_products,
+        skipped_rows=summary.skipped_rows,
+        warnings=summary.warnings,
+    )
+    _keep(blobs, csv, request)
+    try:
+        store.add_request(request, Once(key, fingerprint, accepted) if key else None)
+    except AlreadyAccepted:  # by a call that came at the same moment
+        for folder in private_folders(request.id):
+            blobs.delete_all(folder)
+        winner = store.accepted(order.owner, key or "")
+        if winner is None:
+            raise
+        return _replayed(winner, fingerprint)
+    return accepted
 
 
 def digest(csv: BinaryIO, options: Options, rules: SheetRules) -> str:
@@ -74,3 +100,44 @@ def new_request_id() -> str:
     Stored images are served without a key, so the id is what keeps them private.
     """
     return "req_" + b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+def _read(
+    csv: BinaryIO, order: Order, csv_digest: str, limits: SheetLimits, clock: Clock
+) -> tuple[Request, SheetSummary]:
+    """Validate a CSV; return the request that it makes, which nobody knows of yet."""
+    csv.seek(0)
+    summary = check_sheet(csv, order.rules, limits)
+    if not summary.total_images:
+        raise SheetRejected(
+            [Problem("no_images", "The file names no image. Check the column of image URLs.")]
+        )
+    now = datetime.fromtimestamp(clock(), UTC)
+    request = Request(
+        id=new_request_id(),
+        status=RequestStatus.PENDING,
+        filename=order.filename,
+        digest=csv_digest,
+        options=order.options,
+        rules=order.rules,
+        total_images=summary.total_images,
+        total_products=summary.total_products,
+        created_at=now,
+        updated_at=now,
+        owner=order.owner,
+    )
+    return request, summary
+
+
+def _keep(blobs: Blobs, csv: BinaryIO, request: Request) -> None:
+    csv.seek(0)
+    blobs.put(sheet_key(request.id, "input"), csv)
+
+
+def _replayed(earlier: Once, fingerprint: str) -> Accepted:
+    if earlier.fingerprint != fingerprint:
+        raise AlreadyAccepted(
+            f"The idempotency key {earlier.key!r} was used for another upload. Send the same file"
+            " and options again, or use a new key."
+        )
+    return earlier.accepted
