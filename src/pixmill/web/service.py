@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
 
 from pixmill.ports import Access, Blobs, Clock, Store
 from pixmill.settings import Settings
@@ -17,3 +21,13 @@ class Service:
     access: Access
     blobs: Blobs
     clock: Clock
+
+
+async def service_of(request: Request) -> Service:
+    """The service that answers a call. It only looks, so it needs no thread."""
+    service: Service = request.app.state.service
+    return service
+
+
+Services = Annotated[Service, Depends(service_of)]
+"""The parameter of an endpoint that works with the service."""

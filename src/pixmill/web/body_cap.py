@@ -1,0 +1,52 @@
+"""Caps the size of a call's body while it streams in, whatever it says of itself."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pixmill.web.handlers import problem_response
+from pixmill.web.problems import CallRefused, Code
+
+UPLOAD_PATH = "/api/upload"
+FORM_ROOM = 64 * 1024
+"""What the other parts of an upload may take, and the whole body of any other call, in bytes."""
+
+
+class BodyCapMiddleware:
+    """Refuses a body at once if it says that it is too large, or else when it has become so."""
+
+    def __init__(self, app: ASGIApp, *, max_upload_size: int) -> None:
+        self._app = app
+        self._max_upload_size = max_upload_size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on with a body that never grows past the cap."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        upload = scope["path"] == UPLOAD_PATH
+        cap = FORM_ROOM + (self._max_upload_size if upload else 0)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > cap:
+            refused = CallRefused(Code.UPLOAD_TOO_LARGE, self._detail(upload=upload))
+            await problem_response(refused)(scope, receive, send)
+            return
+        seen = 0
+
+        async def receive_capped() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > cap:
+                # The one kind of exception that FastAPI lets through while it reads a body.
+                raise HTTPException(413, self._detail(upload=upload))
+            return message
+
+        await self._app(scope, receive_capped, send)
+
+    def _detail(self, *, upload: bool) -> str:
+        if upload:
+            return f"An upload may have {self._max_upload_size:,} bytes. Split the CSV."
+        return f"The body of this call may have {FORM_ROOM:,} bytes."

@@ -1,0 +1,7 @@
+"""``POST /api/upload``: hand over a CSV."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()
