@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -70,9 +71,7 @@ def errors_page() -> str:
 def cli_page() -> str:
     """The help of every command."""
     parts = ["# Command line\n"]
-    for name in [None, *sorted(pixmill.commands)]:
-        command: click.Command = pixmill.commands[name] if name else pixmill
-        title = f"pixmill {name}" if name else "pixmill"
+    for title, command in _commands("pixmill", pixmill):
         context = click.Context(
             command,
             info_name=title,
@@ -82,6 +81,17 @@ def cli_page() -> str:
         )
         parts.append(f"## `{title}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
+
+
+def _commands(title: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command and all that are below it, with their full names."""
+    yield title, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner:
+                yield from _commands(f"{title} {name}", inner)
 
 
 if __name__ == "__main__":

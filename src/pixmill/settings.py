@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from pixmill.core.errors import InvalidSetting
 
 PREFIX = "PIXMILL_"
 DOTENV = ".env"
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
 def cores() -> int:
@@ -80,6 +83,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds that open work may wait for a worker before /ready says no.",
     )
+    retention_days: float = Field(
+        0.0, ge=0, description="Days after which finished requests are deleted; 0 keeps them."
+    )
     url: str = Field(
         "http://127.0.0.1:8000", description="The service that submit, status and the like talk to."
     )
@@ -123,7 +129,8 @@ class Settings(BaseSettings):
         0, ge=0, le=100, description="Source images kept per request for the report's pictures."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "warning", description="How much is logged."
+        "warning",
+        description="How much is logged. Default for `serve`: info, which is a line per call.",
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
 
@@ -140,6 +147,30 @@ class Settings(BaseSettings):
             raise InvalidSetting(
                 f"PIXMILL_PUBLIC_URL must begin with https://, http:// or /, not {text!r}."
             )
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in listed(text):
+            try:
+                ip_network(part)
+            except ValueError as error:
+                raise InvalidSetting(
+                    f"PIXMILL_TRUSTED_PROXIES: {part!r} is no address and no network such as"
+                    f" 10.0.0.0/8 ({error})."
+                ) from None
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for part in listed(text):
+            if part != "*" and not _ORIGIN.fullmatch(part):
+                raise InvalidSetting(
+                    f"PIXMILL_CORS_ORIGINS: {part!r} is not an origin. It looks like"
+                    " https://shop.example, with a port if need be and nothing after it."
+                )
         return text
 
     @field_validator("url")
@@ -171,6 +202,11 @@ class Settings(BaseSettings):
             PREFIX + "BLOBS": self.blobs_url,
         }
         return values | absolute
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

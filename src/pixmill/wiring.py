@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting, StorageFailure
+from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Fetched, Image, SheetRules
 from pixmill.core.shards import PRIVATE
@@ -22,6 +21,7 @@ from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from pixmill.io.spill import spill_folder
 from pixmill.ports import Fetch
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
@@ -131,11 +131,6 @@ def _pace(settings: Settings) -> Pace:
 @contextmanager
 def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
     """Fetch by the kind of the URL; local files only for requests of the command line."""
-    spill_folder = settings.data_dir / PRIVATE / "spill" / name
-    try:
-        spill_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFailure(f"Cannot write into {spill_folder}: {error.strerror}.") from error
     limits = FetchLimits(
         max_bytes=settings.max_src_file_size,
         max_redirects=settings.max_redirects,
@@ -144,22 +139,23 @@ def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
     )
     policy = AddressPolicy.parse(settings.allowed_addresses)
     authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
-    fetcher = Fetcher(policy, limits, spill_folder, settings.user_agent, ca_file=authorities)
+    with (
+        spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill,
+        closing(
+            Fetcher(policy, limits, spill, settings.user_agent, ca_file=authorities)
+        ) as fetcher,
+    ):
 
-    def fetch(image: Image, rules: SheetRules) -> Fetched:
-        if not image.url.startswith("file:"):
-            return fetcher.fetch(image.url)
-        if rules.local_folder is None:
-            raise ImageError(
-                ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
-            )
-        return read_local(image.url, Path(rules.local_folder), limits, spill_folder)
+        def fetch(image: Image, rules: SheetRules) -> Fetched:
+            if not image.url.startswith("file:"):
+                return fetcher.fetch(image.url)
+            if rules.local_folder is None:
+                raise ImageError(
+                    ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
+                )
+            return read_local(image.url, Path(rules.local_folder), limits, spill)
 
-    try:
         yield fetch
-    finally:
-        fetcher.close()
-        shutil.rmtree(spill_folder, ignore_errors=True)
 
 
 def url_of(settings: Settings) -> UrlOf:

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from pixmill.cli.run import INTERRUPTED, REFUSED, run
-from pixmill.cli.worker import worker
+from pixmill.cli.exit_codes import INTERRUPTED, REFUSED
 from pixmill.core.errors import PixmillError
+
+COMMANDS = ("run", "worker")
+"""Each is a function of that name in a module of that name."""
+
+
+class Commands(click.Group):
+    """Loads a command when it is called: a worker has no use for what the web service needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        """The command of a name, if there is one."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"pixmill.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101  # for the type checker
+        return command
 
 
 @click.group(
+    cls=Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "token_normalize_func": lambda token: token.replace("_", "-"),
-    }
+    },
 )
 @click.version_option(package_name="pixmill")
 def pixmill() -> None:
     """Compress the images that a CSV names: fetched, stored, counted and reported.
 
     Start with: pixmill run products.csv -o out/
+
+    Or as a service: pixmill serve
     """
-
-
-pixmill.add_command(run)
-pixmill.add_command(worker)
 
 
 def main() -> None:

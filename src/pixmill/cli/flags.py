@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -11,6 +12,12 @@ import click
 from pixmill.core.model import SheetRules
 from pixmill.core.options import PUBLIC_NAMES, Effort, Format, Options, parse_options
 from pixmill.settings import Settings
+
+CLIENT_SETTINGS = ("url", "api_key")
+"""Settings of the commands that talk to a service."""
+
+PLACES = ("data_dir", "store", "blobs")
+"""Settings that say where everything lies."""
 
 SERVICE_SETTINGS = (
     "host",
@@ -23,8 +30,8 @@ SERVICE_SETTINGS = (
     "rate_limit_per_address",
     "max_upload_size",
     "ready_max_wait",
-    "url",
-    "api_key",
+    "retention_days",
+    *CLIENT_SETTINGS,
 )
 """Settings of the service and its clients, which a run without a service has no use for."""
 
@@ -40,10 +47,15 @@ IMG2DATASET_NAMES = {
 
 def setting_flags(*left_out: str) -> Callable[[Command], Command]:
     """Add a flag for every setting that is not left out."""
+    return flags_of(*(name for name in Settings.model_fields if name not in left_out))
+
+
+def flags_of(*names: str) -> Callable[[Command], Command]:
+    """Add a flag for each of these settings."""
 
     def add(command: Command) -> Command:
         for name, field in reversed(Settings.model_fields.items()):
-            if name not in left_out:
+            if name in names:
                 flags = [f"--{name.replace('_', '-')}", *IMG2DATASET_NAMES.get(name, [])]
                 kind, metavar = _kind(field.annotation)
                 command = click.option(
@@ -147,4 +159,4 @@ def _kind(annotation: object) -> tuple[Any, str | None]:
         return click.Choice(get_args(annotation)), None
     if annotation in {int, float}:
         return (int if annotation is int else float), "NUMBER"
-    return str, "TEXT"
+    return str, "FILE" if annotation == Path | None else "TEXT"

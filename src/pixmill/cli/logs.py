@@ -1,17 +1,31 @@
-"""Log lines: plain for people, JSON for machines."""
+"""Log lines: plain for people, JSON for machines, and never an API key in them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
 from pixmill.settings import Settings
 
+_SECRET = re.compile(r"(pixmill_[a-z2-7]{13})_[a-z2-7]{20,}")
+
+
+class PlainLines(logging.Formatter):
+    """Level, logger and message; the secret of an API key is left out, wherever it came from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        return without_secrets(super().format(record))
+
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the error if there is one."""
+    """One JSON object a line: time, level, logger, message, and the error if there is one.
+
+    What a call gives as ``extra={"fields": …}`` is added.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -21,9 +35,15 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return without_secrets(json.dumps(line, ensure_ascii=False))
+
+
+def without_secrets(text: str) -> str:
+    """The text with the ids of API keys in it, but not their secrets."""
+    return _SECRET.sub(r"\1_…", text) if "pixmill_" in text else text
 
 
 def set_up_logging(settings: Settings) -> None:
@@ -32,5 +52,5 @@ def set_up_logging(settings: Settings) -> None:
     if settings.log_format == "json":
         handler.setFormatter(JsonLines())
     else:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(PlainLines("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import click
 
 from pixmill import wiring
+from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, REFUSED, SOME_FAILED
 from pixmill.cli.flags import (
     SERVICE_SETTINGS,
     option_flags,
@@ -37,7 +38,6 @@ from pixmill.engines.local import LocalEngine
 from pixmill.settings import Settings, load_settings
 from pixmill.steps.submit import Order, digest, submit_csv
 
-ALL_DONE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 SAMPLES = 12
 GRACE_SECONDS = 5.0
 

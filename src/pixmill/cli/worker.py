@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
 
 import click
@@ -34,12 +33,12 @@ def worker(supervised: str | None) -> int:
     settings = load_settings({}, os.environ)
     set_up_logging(settings)
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, _setter(stop))
     if supervised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
+        _set_at_signals(stop, signal.SIGTERM)
         threading.Thread(target=_outlive_nobody, args=(stop,), daemon=True).start()
     else:
-        signal.signal(signal.SIGINT, _setter(stop))
+        _set_at_signals(stop, signal.SIGTERM, signal.SIGINT)
     name = supervised or f"{socket.gethostname()}-{os.getpid()}"
     try:
         with wiring.worker(settings, name) as hand:
@@ -57,11 +56,27 @@ def worker(supervised: str | None) -> int:
     return 0
 
 
-def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def handle(_signal: int, _frame: FrameType | None) -> None:
+def _set_at_signals(stop: threading.Event, *signals: signal.Signals) -> None:
+    """Set the event when a signal comes; in a thread of its own, not in the signal's handler.
+
+    A handler runs between any two steps of the main thread, which may just then hold the lock of
+    the very event: to set it there could wait for ever.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in signals:
+        signal.signal(number, _wake)
+
+    def wait() -> None:
+        os.read(reader, 1)
         stop.set()
 
-    return handle
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _wake(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing: that there is a handler makes Python write to the wakeup file."""
 
 
 def _outlive_nobody(stop: threading.Event) -> None:
