@@ -1,0 +1,46 @@
+"""Real servers on loopback for applications, and what their callers need."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from pixmill.core.access import Scope
+from pixmill.steps.keys import create_key
+from pixmill.web.service import Service
+
+CSV = b"Serial Number,Product Name,Input Image Urls\n1,Chair,https://example.com/a.jpg\n"
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application until the end of the block; yields its base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+def new_key(service: Service, *scopes: str) -> dict[str, str]:
+    """Make a key with these scopes; return the headers that show it."""
+    wanted = [Scope(scope) for scope in scopes]
+    _, text = create_key(service.access, "test", wanted, service.clock)
+    return {"Authorization": f"Bearer {text}"}
