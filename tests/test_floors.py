@@ -20,8 +20,9 @@ FLOORS = {
     "pixmill.settings": 2,
     "pixmill.wiring": 3,
     "pixmill.web": 4,
-    "pixmill.cli": 5,
-    "pixmill.__main__": 6,
+    "pixmill.client": 5,
+    "pixmill.cli": 6,
+    "pixmill.__main__": 7,
 }
 """The floor of each room. Rooms of one floor do not see each other; files of one room may."""
 

@@ -1,0 +1,1 @@
+"""Floor 5: the Python client of a pixmill service."""
