@@ -53,15 +53,16 @@ def submit_once(
     clock: Clock,
     *,
     key: str | None,
-) -> Accepted:
+) -> tuple[Accepted, bool]:
     """Do the same, but only once for each of the owner's idempotency keys.
 
-    A key that was used for the same CSV, options and rules gets the first answer again. Raises
-    SheetRejected, and AlreadyAccepted if the key was used for something else.
+    A key that was used for the same CSV, options and rules gets the first answer again; the second
+    value tells whether that is so. Raises SheetRejected, and AlreadyAccepted if the key was used
+    for something else.
     """
     fingerprint = digest(csv, order.options, order.rules)
-    if key and (earlier := store.accepted(order.owner, key)):
-        return _replayed(earlier, fingerprint)
+    if key and (earlier := store.accepted(order.owner, key, now=clock())):
+        return _replayed(earlier, fingerprint), True
     request, summary = _read(csv, order, fingerprint, limits, clock)
     accepted = Accepted(
         request_id=request.id,
@@ -76,11 +77,11 @@ def submit_once(
     except AlreadyAccepted:  # by a call that came at the same moment
         for folder in private_folders(request.id):
             blobs.delete_all(folder)
-        winner = store.accepted(order.owner, key or "")
+        winner = store.accepted(order.owner, key or "", now=clock())
         if winner is None:
             raise
-        return _replayed(winner, fingerprint)
-    return accepted
+        return _replayed(winner, fingerprint), True
+    return accepted, False
 
 
 def digest(csv: BinaryIO, options: Options, rules: SheetRules) -> str:
