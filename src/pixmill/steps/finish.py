@@ -37,12 +37,21 @@ def finish_request(store: Store, blobs: Blobs, lease: Lease, url_of: UrlOf, cloc
 
 
 def write_output_csv(
-    store: Store, blobs: Blobs, request: Request, url_of: UrlOf, sink: BinaryIO
+    store: Store,
+    blobs: Blobs,
+    request: Request,
+    url_of: UrlOf,
+    sink: BinaryIO,
+    *,
+    partial: bool = False,
 ) -> None:
-    """Write the input CSV with the URLs of the stored images beside those of their sources."""
+    """Write the input CSV with the URLs of the stored images beside those of their sources.
+
+    If ``partial``, the request may lack products at its end, as its ingest may not be over.
+    """
     outputs = (_output(outcome, url_of) for _, _, outcome in references(store, request.id))
     with blobs.open(sheet_key(request.id, "input")) as raw:
-        write_output(raw, request.rules, outputs, sink)
+        write_output(raw, request.rules, outputs, sink, partial=partial)
 
 
 def write_errors_csv(store: Store, request: Request, sink: BinaryIO) -> None:
@@ -72,7 +81,8 @@ def references(store: Store, request_id: str) -> Iterator[tuple[Product, str, Ou
         images = images_of(store, request_id, page)
         for product in page:
             for written, sequence in zip(product.written, product.images, strict=True):
-                yield product, written, images[sequence].outcome
+                image = images.get(sequence)  # none if the ingest starts over at this moment
+                yield product, written, image.outcome if image else None
 
 
 def pages_of_products(store: Store, request_id: str) -> Iterator[list[Product]]:

@@ -7,7 +7,8 @@ import io
 
 import pytest
 
-from pixmill.core.sheets import ErrorLine, write_errors
+from pixmill.core.model import SheetRules
+from pixmill.core.sheets import ErrorLine, write_errors, write_output
 from pixmill.core.sheets.writer import neutralised
 from tests.core.sheets.helpers import urls, written
 
@@ -159,3 +160,25 @@ def test_the_error_report_can_be_plain_and_marked() -> None:
     )
     assert sink.getvalue().startswith(codecs.BOM_UTF8 + b"Serial Number")
     assert b"\n=1,Mug," in sink.getvalue()
+
+
+def test_a_partial_output_is_blank_where_there_is_none_yet_and_shifts_nothing() -> None:
+    """While the ingest is not over, or when it was cut short, the rest is simply not there."""
+    content = f'{HEAD}\n1,Mug,"{A}, {A}?2"\n2,Cup,{A}\n'
+    for outputs, first in (([], ","), (["/1"], "/1,"), (["", "/2"], ",/2")):
+        sink = io.BytesIO()
+        write_output(io.BytesIO(content.encode()), SheetRules(), iter(outputs), sink, partial=True)
+        assert sink.getvalue().decode() == (
+            f'{HEAD},Output Image Urls\n1,Mug,"{A}, {A}?2","{first}"\n2,Cup,{A},\n'
+        )
+
+
+def test_a_partial_output_never_has_more_than_the_sheet_has_links() -> None:
+    with pytest.raises(ValueError, match="more outputs than links"):
+        write_output(
+            io.BytesIO(f"{HEAD}\n1,Mug,{A}\n".encode()),
+            SheetRules(),
+            iter(["/1", "/2"]),
+            io.BytesIO(),
+            partial=True,
+        )

@@ -43,11 +43,14 @@ def write_output(
     outputs: Iterator[str],
     sink: BinaryIO,
     limits: SheetLimits = SheetLimits(),  # noqa: B008  # frozen, so one default can be shared
+    *,
+    partial: bool = False,
 ) -> None:
     """Write every input row and column in its order, with the column ``Output Image Urls``.
 
     ``outputs`` has one string for each link of each good row in order, blank where it failed;
-    more or fewer raise ValueError. A column of that name that is already there is filled anew.
+    more or fewer raise ValueError, but if it is ``partial``, what it lacks at its end is blank.
+    A column of that name that is already there is filled anew.
     """
     sheet = read_sheet(raw, rules, limits)
     layout = sheet.layout
@@ -59,7 +62,7 @@ def write_output(
         if line == layout.header_line:
             write(placed.header(cells))
         elif row is not None:
-            write(placed.row(cells, _joined(row, outputs)))
+            write(placed.row(cells, _joined(row, outputs, partial=partial)))
         else:
             write(cells)
     if next(outputs, None) is not None:
@@ -117,9 +120,11 @@ class _Placement:
         return filled
 
 
-def _joined(row: Row, outputs: Iterator[str]) -> str:
+def _joined(row: Row, outputs: Iterator[str], *, partial: bool) -> str:
     if row.problems:
         return ""  # left out when the file was taken in, so nobody has outputs for it
+    if partial:
+        return ",".join([next(outputs, "") for _ in row.links])
     try:
         return ",".join([next(outputs) for _ in row.links])
     except StopIteration:
