@@ -89,7 +89,11 @@ class Settings(BaseSettings):
     url: str = Field(
         "http://127.0.0.1:8000", description="The service that submit, status and the like talk to."
     )
-    api_key: str = Field("", description="API key that submit, status and the like show.")
+    api_key: str = Field(
+        "",
+        description="API key that submit, status and the like show. Better set than given as a "
+        "flag, which other users of the machine can see.",
+    )
     allowed_addresses: str = Field(
         "",
         description="Networks that may be fetched from although the address guard would refuse "

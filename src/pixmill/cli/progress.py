@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a request: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from rich.progress import (
 from pixmill.core.model import Request
 from pixmill.engines.local import LocalEngine
 from pixmill.ports import Store
+from pixmill.web import schemas
+
+Standing = Request | schemas.Progress
+"""How far a request is: from the store, or from a service."""
 
 LOOK_SECONDS = 0.1
 LINE_SECONDS = 5.0
@@ -39,8 +43,13 @@ def waiting(what: str) -> Iterator[None]:
 
 def follow(store: Store, engine: LocalEngine, request: Request) -> None:
     """Show how far a request is until it is terminal or its workers cannot go on."""
-    show = _bar if console.is_terminal else _lines
     show(_steps(store, engine, request))
+
+
+def show(steps: Iterator[Standing]) -> None:
+    """Show how far a request is, step by step."""
+    draw = _bar if console.is_terminal else _lines
+    draw(steps)
 
 
 def _steps(store: Store, engine: LocalEngine, request: Request) -> Iterator[Request]:
@@ -53,7 +62,7 @@ def _steps(store: Store, engine: LocalEngine, request: Request) -> Iterator[Requ
         engine.check()
 
 
-def _bar(steps: Iterator[Request]) -> None:
+def _bar(steps: Iterator[Standing]) -> None:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -73,7 +82,7 @@ def _bar(steps: Iterator[Request]) -> None:
             _draw(progress, task, request, _rate(first, settled))
 
 
-def _draw(progress: Progress, task: TaskID, request: Request, rate: str) -> None:
+def _draw(progress: Progress, task: TaskID, request: Standing, rate: str) -> None:
     settled = request.processed_images + request.failed_images
     progress.update(
         task,
@@ -90,7 +99,7 @@ def _rate(first: tuple[float, int], settled: int) -> str:
     return f"{(settled - first[1]) / seconds:,.0f} images/s" if seconds > 1 else ""
 
 
-def _lines(steps: Iterator[Request]) -> None:
+def _lines(steps: Iterator[Standing]) -> None:
     last = -LINE_SECONDS
     for request in steps:
         if time.monotonic() - last >= LINE_SECONDS or request.status.terminal:

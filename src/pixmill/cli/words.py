@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Console
 from rich.text import Text
 
 from pixmill.cli.numbers import duration, percent, plural, size
+from pixmill.cli.progress import Standing
 from pixmill.cli.results import Results
 from pixmill.core.advice import ADVICE
-from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.errors import ImageErrorCode, Problem, SheetRejected
 from pixmill.core.sheets.check import SheetSummary
 
 out = Console(highlight=False, soft_wrap=True)
@@ -33,36 +36,54 @@ def show_reading(filename: str, summary: SheetSummary) -> None:
         f" {plural(summary.total_images, 'image')}"
         f" ({layout.source} columns, {read_as})"
     )
-    if summary.skipped_rows:
-        rows = plural(summary.skipped_rows, "row")
+    show_oddities(summary.skipped_rows, summary.warnings)
+
+
+def show_oddities(skipped_rows: int, warnings: Sequence[Problem]) -> None:
+    """Say what was odd about a CSV that was accepted."""
+    if skipped_rows:
+        rows = plural(skipped_rows, "row")
         err.print(Text(f"Left out, because of what is wrong with them: {rows}.", style="yellow"))
-    _list(list(summary.warnings), len(summary.warnings))
+    _list(warnings, len(warnings))
 
 
 def show_summary(results: Results, *, seconds: float, images: int) -> None:
     """Say how a run ended: ``images`` is how many it did in ``seconds``."""
     request, totals = results.request, results.totals
-    _line("images", f"{request.processed_images:,} of {request.total_images:,} done")
-    for code, count in totals.failures.items():
-        _line("failed", f"{count:,} {code}: {ADVICE[code].title}", style="red")
-    _line("size", _sizes(totals.bytes_in, totals.bytes_out))
+    show_outcomes(request, totals.failures, totals.bytes_in, totals.bytes_out)
     if totals.kept:
-        _line("", f"{plural(totals.kept, 'original')} kept: compressing saved nothing")
+        show_line("", f"{plural(totals.kept, 'original')} kept: compressing saved nothing")
     if totals.damaged:
         damaged = plural(totals.damaged, "damaged source")
-        _line("", f"{damaged}: parts of the picture may be missing", style="yellow")
+        show_line("", f"{damaged}: parts of the picture may be missing", style="yellow")
     if images:
-        _line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {duration(seconds)})")
+        show_line("speed", f"{images / seconds:,.1f} images/s ({images:,} in {duration(seconds)})")
     else:
-        _line("speed", "nothing left to do: every image had its outcome already")
+        show_line("speed", "nothing left to do: every image had its outcome already")
     for name, path in results.files.items():
-        _line(name, str(path))
+        show_line(name, str(path))
     if request.failed_images:
         out.print("errors.csv and report.html say what to do about the images that failed.")
 
 
-def _line(label: str, text: str, style: str = "") -> None:
-    out.print(Text(f"{label:<8}", style="dim") + Text(text, style=style))
+def show_outcomes(
+    request: Standing,
+    failures: Mapping[ImageErrorCode, int],
+    bytes_in: int,
+    bytes_out: int,
+    console: Console = out,
+) -> None:
+    """Say what became of a request's images so far, and of their bytes."""
+    done = f"{request.processed_images:,} of {request.total_images:,} done"
+    show_line("images", done, console=console)
+    for code, count in failures.items():
+        show_line("failed", f"{count:,} {code}: {ADVICE[code].title}", "red", console)
+    show_line("size", _sizes(bytes_in, bytes_out), console=console)
+
+
+def show_line(label: str, text: str, style: str = "", console: Console = out) -> None:
+    """Say one fact."""
+    console.print(Text(f"{label:<8}", style="dim") + Text(text, style=style))
 
 
 def _sizes(before: int, after: int) -> str:
@@ -74,7 +95,7 @@ def _sizes(before: int, after: int) -> str:
     )
 
 
-def _list(problems: list[Problem], total: int) -> None:
+def _list(problems: Sequence[Problem], total: int) -> None:
     for problem in problems[:MOST_SHOWN]:
         where = ", ".join(
             part
