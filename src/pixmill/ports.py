@@ -76,7 +76,7 @@ class Store(Protocol):
         nothing, if the owner's key is in use already.
         """
 
-    def accepted(self, owner: str, key: str) -> Once | None:
+    def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
         """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
 
     def request(self, request_id: str) -> Request:
@@ -196,9 +196,10 @@ class Store(Protocol):
         """Sum up the outcomes so far."""
 
     def longest_wait(self, *, now: float) -> float:
-        """Return for how many seconds the request served longest ago has waited for its turn.
+        """Return for how many seconds the request that has waited longest has waited for its turn.
 
-        Only requests with open work count; 0 if there is none. As requests are served in turn,
+        A request waits while it has open work: since some of its work was last taken, or since its
+        next work was offered, whichever is later. 0 if none waits. As requests are served in turn,
         this grows without bound only when nobody works.
         """
 

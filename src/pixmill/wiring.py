@@ -22,7 +22,7 @@ from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Fetch
+from pixmill.ports import Fetch, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
 from pixmill.steps.finish import UrlOf, finish_request
@@ -30,7 +30,7 @@ from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.mill import Mill, Pace
 from pixmill.steps.process import Tools
 from pixmill.steps.work import Worker
-from pixmill.stores.sqlite import SqliteStore
+from pixmill.stores.sqlite import SqliteAccess, SqliteStore
 
 clock = time.time
 
@@ -38,6 +38,11 @@ clock = time.time
 def open_store(settings: Settings) -> SqliteStore:
     """The store that the settings name."""
     return SqliteStore(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def open_access(settings: Settings) -> SqliteAccess:
+    """The API keys, which are kept where the store is."""
+    return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
 def open_blobs(settings: Settings) -> FolderBlobs:
@@ -68,7 +73,7 @@ def pixel_pool(settings: Settings, children: int) -> PixelPool:
 
 
 def local_engine(
-    settings: Settings, store: SqliteStore, name: str, log_file: Path | None = None
+    settings: Settings, store: Store, name: str, log_file: Path | None = None
 ) -> LocalEngine:
     """The worker processes of this machine; their log goes to ``log_file`` or standard error."""
     return LocalEngine(

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pixmill.core.errors import StorageFailure
+from pixmill.core.errors import NotFound, StorageFailure
 from pixmill.ports import Blobs
 
 
@@ -40,8 +40,8 @@ def test_a_second_put_replaces_the_first(blobs: Blobs) -> None:
     assert read(blobs, "images/a") == b"2"
 
 
-def test_a_missing_file_is_a_storage_failure(blobs: Blobs) -> None:
-    with pytest.raises(StorageFailure, match="images/none"):
+def test_a_missing_file_is_not_found(blobs: Blobs) -> None:
+    with pytest.raises(NotFound, match="images/none"):
         blobs.open("images/none")
 
 

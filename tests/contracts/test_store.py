@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from pixmill.core.errors import ImageErrorCode, LeaseLost, NotFound
+from pixmill.core.errors import ImageErrorCode, LeaseLost, NotFound, WrongState
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, STRIKES_BEFORE_CRASH, Lease, Work, judge
 from pixmill.core.model import Failure, ImageStatus, Notice, RequestStatus
 from pixmill.ports import Store
@@ -366,11 +366,12 @@ class TestFinish:
         closed = store.close_request(self.finish(store, [again]), now=NOW)
         assert (closed.processed_images, closed.failed_images) == (20, 0)
 
-    def test_there_is_nothing_to_retry_in_a_request_at_work(self, store: Store) -> None:
+    def test_a_request_at_work_cannot_be_retried(self, store: Store) -> None:
         ingested(store, urls=1)
         shard = claimed(store, Work.SHARD)
         store.record_outcomes({shard: [failed(1)]}, now=NOW)
-        assert store.retry_failed("req_a", now=NOW) == 0
+        with pytest.raises(WrongState):
+            store.retry_failed("req_a", now=NOW)
         assert store.request("req_a").failed_images == 1
 
 

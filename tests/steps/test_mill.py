@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
-from pixmill.core.errors import ImageError, ImageErrorCode, StorageFailure
+from pixmill.core.errors import ImageError, ImageErrorCode, NotFound, StorageFailure
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
 from pixmill.core.model import Failure, Fetched, Image, Picture, SheetRules, Stored
 from pixmill.core.options import Options
@@ -134,7 +134,7 @@ def test_the_first_sources_are_kept_for_the_report(store: SqliteStore, blobs: Fo
     for sequence in (1, 2):
         with blobs.open(f".pixmill/originals/req_a/{sequence:07d}") as file:
             assert file.read() == found(store.images("req_a", sequences=[sequence])[0]).body
-    with pytest.raises(StorageFailure):
+    with pytest.raises(NotFound):
         blobs.open(".pixmill/originals/req_a/0000003")
 
 

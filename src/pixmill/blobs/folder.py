@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pixmill.core.errors import StorageFailure
+from pixmill.core.errors import NotFound, StorageFailure
 from pixmill.core.shards import PRIVATE
+from pixmill.ports import BlobInfo
 
 CHUNK = 1024 * 1024
+
+
+MOVES = 100
+"""How often a file is moved to a folder that is deleted again and again, before giving up."""
+
+
+class InvalidKey(StorageFailure):
+    """No file can have this key."""
 
 
 class FolderBlobs:
@@ -29,6 +41,7 @@ class FolderBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._partial = self._root / PRIVATE / "partial"
+        self._trash = self._root / PRIVATE / "trash"
         self._mine = f"{self._partial}/{os.getpid()}-{os.urandom(6).hex()}-"
         self._numbers = itertools.count()
 
@@ -45,15 +58,47 @@ class FolderBlobs:
             self._flush()
 
     def open(self, key: str) -> BinaryIO:
-        """Open a stored file for reading and seeking."""
-        try:
+        """Open a stored file for reading and seeking; raises NotFound."""
+        with _looking_for(key):
             return Path(self._path(key)).open("rb")
+
+    def look(self, key: str) -> BlobInfo:
+        """Return what is known of a stored file; raises NotFound."""
+        with _looking_for(key):
+            found = Path(self._path(key)).stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise NotFound(f"There is no file {key!r}.")
+        # A replaced file is another one (its inode), even within one tick of the file system.
+        etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+        return BlobInfo(found.st_size, etag, found.st_mtime)
+
+    def delete_all(self, folder: str) -> None:
+        """Delete all files whose keys begin with ``folder`` and a slash; none is no error.
+
+        They are out of reach in one step; only then are they removed. What a killed process left
+        in the trash goes too.
+        """
+        source = f"{self._path(folder)}/"  # with the slash, a file of that name stays
+        try:
+            self._trash.mkdir(parents=True, exist_ok=True)
+            Path(source).rename(self._trash / f"{os.getpid()}-{os.urandom(6).hex()}")
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except OSError as error:
-            raise _failure("read", key, error) from error
+            raise _failure("delete", folder, error) from error
+        self._flush()  # or a power cut would bring them back, with nobody left to delete them
+        self._empty_trash()
 
     def clean(self) -> None:
         """Remove what a killed process left half-written; only when no other process writes."""
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._empty_trash()
+
+    def _empty_trash(self) -> None:
+        """Remove what is in the trash; others may be doing the same."""
+        if self._trash.exists():
+            for entry in list(self._trash.iterdir()):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def _place(self, key: str, data: bytes | BinaryIO) -> None:
         target = self._path(key)
@@ -80,7 +125,7 @@ class FolderBlobs:
 
     def _path(self, key: str) -> str:
         if "\0" in key or any(part in {"", ".", ".."} for part in key.split("/")):
-            raise StorageFailure(f"{key!r} is not a valid key.")
+            raise InvalidKey(f"{key!r} is not a valid key.")
         return f"{self._root}/{key}"
 
 
@@ -126,15 +171,34 @@ def _create(path: str) -> int:
 
 
 def _move(partial: str, target: str) -> None:
-    try:
-        os.replace(partial, target)
-    except FileNotFoundError:
-        _make_parents(target)
-        os.replace(partial, target)
+    for _ in range(MOVES):  # the folder may be deleted just after it was made
+        try:
+            os.replace(partial, target)
+        except FileNotFoundError:
+            with suppress(FileNotFoundError):
+                _make_parents(target)
+        else:
+            return
+    os.replace(partial, target)
 
 
 def _make_parents(path: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _looking_for(key: str) -> Iterator[None]:
+    """Tell what cannot be there, or is no file, from what cannot be read."""
+    try:
+        yield
+    except (InvalidKey, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotFound(f"There is no file {key!r}.") from error
+    except UnicodeEncodeError as error:  # half a character, as no file name has it
+        raise NotFound("There is no such file.") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotFound("There is no file with so long a name.") from error
+        raise _failure("read", key, error) from error
 
 
 def _failure(verb: str, key: str, error: OSError) -> StorageFailure:

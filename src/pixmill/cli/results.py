@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pixmill.cli.report import FailureLine, Pair, ProductLine, write_report
-from pixmill.core.errors import ImageError, StorageFailure
+from pixmill.core.errors import ImageError, NotFound, StorageFailure
 from pixmill.core.model import Failure, Image, Product, Request, Stored
 from pixmill.core.shards import original_key
 from pixmill.io.pixels import PixelPool
@@ -114,7 +114,7 @@ class Results:
                 original = file.read()
             with self.blobs.open(stored.key) as file:
                 before, after = pool.compare(original, file.read())
-        except (StorageFailure, ImageError):  # the source was too large to be kept
+        except (NotFound, StorageFailure, ImageError):  # the source was too large to be kept
             return None
         return Pair(product, image.url, before, after, stored.bytes_in, stored.bytes_out)
 

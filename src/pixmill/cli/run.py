@@ -123,7 +123,7 @@ class _Run:
         request = self._store.latest_request(digest(raw, options, rules))
         if request and request.error:  # its CSV could not be ingested: start anew
             request = None
-        if request and retry_failed:
+        if request and request.status.terminal and retry_failed:
             self._store.retry_failed(request.id, now=wiring.clock())
             request = self._store.request(request.id)
         before = self._store.totals(request.id).images if request else 0

@@ -24,7 +24,10 @@ image in hand, which is tried last after each, cannot.
 """
 
 LOSSES_BEFORE_GIVING_UP = 5
-"""An ingest or a finish lost this often fails its request instead of killing workers for ever."""
+"""An ingest or a finish lost this often fails its request instead of killing workers for ever.
+
+A purge is never given up: what was deleted must go.
+"""
 
 
 class Work(StrEnum):
@@ -80,7 +83,7 @@ class Verdict:
 def judge(lost: LostLease) -> Verdict:
     """Decide what follows from one more loss."""
     losses = lost.losses + 1
-    if lost.lease.work is not Work.SHARD and losses >= LOSSES_BEFORE_GIVING_UP:
+    if lost.lease.work in {Work.INGEST, Work.FINISH} and losses >= LOSSES_BEFORE_GIVING_UP:
         return Verdict(
             alone=False,
             give_up=f"The {lost.lease.work} ended its worker {losses} times; see the workers' log.",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from pixmill.core.errors import LeaseLost, PixmillError, StoreUnavailable
+from pixmill.core.errors import LeaseLost, NotFound, PixmillError, StoreUnavailable
 from pixmill.core.leases import Lease, Work
 from pixmill.ports import Clock, Store
 from pixmill.steps.mill import MOST_OPEN_SHARDS, Mill
@@ -24,7 +24,7 @@ class Worker:
     """Claims work from the store until it is told to stop.
 
     ``duties`` say what is done for each kind of work. A duty that raises PixmillError ends the
-    worker, with the reason in ``failure``; LeaseLost only ends that piece of work.
+    worker, with the reason in ``failure``; LeaseLost and NotFound only end that piece of work.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class Worker:
     def _do(self, lease: Lease) -> None:
         try:
             self._duties[lease.work](lease)
-        except LeaseLost as lost:
-            log.warning("%s", lost)
+        except (LeaseLost, NotFound) as over:  # cancelled, deleted, or with somebody else by now
+            log.warning("%s of %s: %s", lease.work, lease.request_id, over)
         except PixmillError as error:
             log.error("stopping: %s", error)  # noqa: TRY400  # the message says it all
             self._failure = error

@@ -1,5 +1,6 @@
 """The embedded store: one SQLite file in WAL mode, shared by all processes of a machine."""
 
+from pixmill.stores.sqlite.access import SqliteAccess
 from pixmill.stores.sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteAccess", "SqliteStore"]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The number of the last file in ``migrations``, all of which are applied in order."""
+
 BUSY_SECONDS = 30.0
 """How long a write waits for another process's write. Writes take milliseconds."""
 
@@ -76,19 +78,25 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        with self.write() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == SCHEMA_VERSION:
+        """Bring the schema up to date, in one step; of several processes, one does it."""
+        with self.read() as connection:
+            if self._version(connection) == SCHEMA_VERSION:
                 return
-            if version != 0:
-                raise StorageFailure(
-                    f"{self.path} was made by another version of pixmill (schema {version}, "
-                    f"this one reads {SCHEMA_VERSION}). Use that version, or another folder."
-                )
-            schema = files(__package__).joinpath("schema.sql").read_text()
-            for statement in schema.split(";\n"):
-                connection.execute(statement)
+        with self.write() as connection:
+            for number in range(self._version(connection) + 1, SCHEMA_VERSION + 1):
+                migration = files(__package__).joinpath(f"migrations/{number:04}.sql").read_text()
+                for statement in migration.split(";\n"):
+                    connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise StorageFailure(
+                f"{self.path} was made by a newer version of pixmill (schema {version}, "
+                f"this one reads {SCHEMA_VERSION}). Use that version, or another folder."
+            )
+        return version
 
 
 AWAY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

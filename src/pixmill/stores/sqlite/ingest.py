@@ -64,9 +64,9 @@ def offer_shards(db: sqlite3.Connection, request_id: str, now: float) -> None:
     firsts = range(1, last + 1, size)
     for number, first in enumerate(firsts, start=1):
         final = min(last, first + size - 1)
-        leases.offer(db, request_id, Work.SHARD, number, first, final)
+        leases.offer(db, request_id, Work.SHARD, number, first, final, now=now)
     if not firsts:
-        leases.offer(db, request_id, Work.FINISH)
+        leases.offer(db, request_id, Work.FINISH, now=now)
     db.execute(
         "UPDATE requests SET status = ?, open_shards = ?, updated_at = ? WHERE id = ?",
         (RequestStatus.PROCESSING, len(firsts), now, request_id),

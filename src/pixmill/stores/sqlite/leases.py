@@ -10,12 +10,17 @@ from pixmill.core.leases import Lease, LostLease, Verdict, Work
 from pixmill.stores.sqlite import rows
 
 OPEN = "state = 'open', token = NULL, worker = NULL, expires = NULL, trying = NULL"
+DONE = "state = 'done', token = NULL, worker = NULL, expires = NULL, trying = NULL"
 HELD = " WHERE request_id = ? AND kind = ? AND number = ? AND state = 'leased' AND token = ?"
+
+
+IN_TURN = "status IN ('PENDING', 'PROCESSING', 'DELETED')"
+"""Requests that may have open work: what an index needs to hear in just these words."""
 
 
 def claim(db: sqlite3.Connection, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
     """Lease the next open work to a worker; None when there is none."""
-    found = next_open(db)
+    found = next_open(db, now)
     if found is None:
         return None
     row = db.execute(
@@ -33,15 +38,17 @@ def claim(db: sqlite3.Connection, worker: str, *, now: float, lease_seconds: flo
     return rows.to_lease(row)
 
 
-def next_open(db: sqlite3.Connection) -> sqlite3.Row | None:
+def next_open(db: sqlite3.Connection, now: float) -> sqlite3.Row | None:
     """Find the next work: the request whose turn is longest ago, its kinds in order of urgency."""
     row: sqlite3.Row | None = db.execute(
         "SELECT work.request_id, kind, number FROM requests JOIN work"
         " ON work.request_id = requests.id AND work.state = 'open'"
-        " WHERE requests.id = (SELECT id FROM requests WHERE status IN ('PENDING', 'PROCESSING')"
-        "   AND EXISTS (SELECT 1 FROM work WHERE request_id = requests.id AND state = 'open')"
-        "   ORDER BY turn LIMIT 1)"
-        " ORDER BY kind, number LIMIT 1"
+        f" WHERE requests.id = (SELECT id FROM requests WHERE {IN_TURN}"
+        "   AND EXISTS (SELECT 1 FROM work WHERE request_id = requests.id AND state = 'open'"
+        "     AND (kind <> 'purge' OR due <= ?))"
+        "   ORDER BY turn, created_at LIMIT 1)"
+        " ORDER BY kind, number LIMIT 1",
+        (now,),
     ).fetchone()
     return row
 
@@ -53,13 +60,51 @@ def offer(
     number: int = 0,
     first: int = 0,
     last: int = 0,
+    *,
+    now: float,
 ) -> None:
     """Make work claimable, anew if it was there already."""
     db.execute(
-        "INSERT OR REPLACE INTO work (request_id, kind, number, first, last)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (request_id, work, number, first, last),
+        "INSERT OR REPLACE INTO work (request_id, kind, number, first, last, due)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (request_id, work, number, first, last, now),
     )
+
+
+def reopen_failed(db: sqlite3.Connection, request_id: str, *, now: float) -> int:
+    """Offer the shards that hold failed images again; return how many they are."""
+    return db.execute(
+        f"UPDATE work SET {OPEN}, losses = 0, alone = 0, due = :now WHERE request_id = :id"
+        " AND kind = 'shard' AND EXISTS (SELECT 1 FROM images WHERE request_id = :id"
+        " AND status = 'failed' AND sequence BETWEEN work.first AND work.last)",
+        {"id": request_id, "now": now},
+    ).rowcount
+
+
+def end_all(db: sqlite3.Connection, request_id: str) -> None:
+    """Mark all work of a request as done: every lease on it is lost."""
+    db.execute(f"UPDATE work SET {DONE} WHERE request_id = ?", (request_id,))
+
+
+def drop_all(db: sqlite3.Connection, request_id: str) -> None:
+    """Drop all work of a request: every lease on it is lost."""
+    db.execute("DELETE FROM work WHERE request_id = ?", (request_id,))
+
+
+def has_any(db: sqlite3.Connection, request_id: str) -> bool:
+    """Whether a request has any work, done or not."""
+    found = db.execute("SELECT 1 FROM work WHERE request_id = ? LIMIT 1", (request_id,))
+    return found.fetchone() is not None
+
+
+def longest_wait(db: sqlite3.Connection, now: float) -> float:
+    """Seconds for which the next work of some request has been open since its turn or its offer."""
+    since = db.execute(
+        "SELECT min(max(turn, (SELECT due FROM work WHERE request_id = requests.id"
+        " AND state = 'open' ORDER BY kind, number LIMIT 1)))"
+        f" FROM requests WHERE {IN_TURN}"
+    ).fetchone()[0]
+    return 0.0 if since is None else max(0.0, now - since)
 
 
 def holds(db: sqlite3.Connection, lease: Lease) -> bool:
@@ -75,18 +120,29 @@ def hold(db: sqlite3.Connection, lease: Lease) -> None:
 
 def finish(db: sqlite3.Connection, lease: Lease) -> None:
     """Mark leased work as done."""
-    db.execute(
-        "UPDATE work SET state = 'done', token = NULL, worker = NULL, expires = NULL,"
-        " trying = NULL" + HELD,
-        held(lease),
-    )
+    db.execute(f"UPDATE work SET {DONE}" + HELD, held(lease))
+
+
+def lost(db: sqlite3.Connection, now: float, limit: int) -> list[LostLease]:
+    """Leases that have run out and were not taken back yet."""
+    found = db.execute(
+        "SELECT work.*, coalesce(images.strikes, 0) AS strikes FROM work"
+        " LEFT JOIN images ON images.request_id = work.request_id"
+        " AND images.sequence = work.trying"
+        " WHERE work.state = 'leased' AND work.expires < ?"
+        " ORDER BY work.expires LIMIT ?",
+        (now, limit),
+    ).fetchall()
+    return [
+        LostLease(rows.to_lease(row), row["losses"], row["trying"], row["strikes"]) for row in found
+    ]
 
 
 def take_back(db: sqlite3.Connection, lost: LostLease, verdict: Verdict, *, now: float) -> bool:
     """Offer lost work again and count the loss; False if it was renewed or taken back meanwhile."""
     changed = db.execute(
-        f"UPDATE work SET losses = losses + 1, alone = ?, {OPEN}{HELD} AND expires < ?",
-        (verdict.alone, *held(lost.lease), now),
+        f"UPDATE work SET losses = losses + 1, alone = ?, due = ?, {OPEN}{HELD} AND expires < ?",
+        (verdict.alone, now, *held(lost.lease), now),
     ).rowcount
     if changed and lost.trying is not None:
         db.execute(

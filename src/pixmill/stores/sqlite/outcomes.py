@@ -10,6 +10,7 @@ from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import Failure, ImageStatus, Notice, Outcome
 from pixmill.ports import Totals
 from pixmill.stores.sqlite import rows
+from pixmill.stores.sqlite.requests import VISIBLE
 
 
 def record(
@@ -49,16 +50,26 @@ def totals(db: sqlite3.Connection, request_id: str) -> Totals:
         " coalesce(sum(bytes_in), 0), coalesce(sum(bytes_out), 0),"
         " count(*) FILTER (WHERE instr(notices, :kept)),"
         " count(*) FILTER (WHERE instr(notices, :damaged))"
-        " FROM images WHERE request_id = :id",
+        f" FROM images WHERE request_id = :id AND {VISIBLE}",
         {"id": request_id, "kept": Notice.KEPT_ORIGINAL, "damaged": Notice.DAMAGED},
     ).fetchone()
     failures = db.execute(
         "SELECT code, sum(reference_count) FROM images"
-        " WHERE request_id = ? AND status = 'failed' GROUP BY code ORDER BY 2 DESC, 1",
-        (request_id,),
+        f" WHERE request_id = :id AND status = 'failed' AND {VISIBLE}"
+        " GROUP BY code ORDER BY 2 DESC, 1",
+        {"id": request_id},
     ).fetchall()
     counted = {ImageErrorCode(code): count for code, count in failures}
     return Totals(images, bytes_in, bytes_out, kept, damaged, counted)
+
+
+def reopen_failed(db: sqlite3.Connection, request_id: str) -> None:
+    """Make the failed images of a request pending again."""
+    db.execute(
+        "UPDATE images SET status = 'pending', strikes = 0, attempts = NULL, duration = NULL,"
+        " code = NULL, message = NULL WHERE request_id = ? AND status = 'failed'",
+        (request_id,),
+    )
 
 
 def count(db: sqlite3.Connection, request_id: str) -> tuple[int, int]:

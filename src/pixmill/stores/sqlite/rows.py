@@ -8,13 +8,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pixmill.core.errors import ImageErrorCode
+from pixmill.core.access import ApiKey, Scope
+from pixmill.core.errors import ImageErrorCode, Problem
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import (
+    Accepted,
     Failure,
     Image,
     ImageStatus,
     Notice,
+    Once,
     Outcome,
     Product,
     Request,
@@ -38,6 +41,7 @@ def request_values(request: Request) -> dict[str, Any]:
         "total_products": request.total_products,
         "created_at": request.created_at.timestamp(),
         "updated_at": request.updated_at.timestamp(),
+        "owner": request.owner,
     }
 
 
@@ -58,7 +62,52 @@ def to_request(row: sqlite3.Row) -> Request:
         error=row["error"],
         created_at=_moment(row["created_at"]),
         updated_at=_moment(row["updated_at"]),
-        finished_at=None if row["finished_at"] is None else _moment(row["finished_at"]),
+        finished_at=_moment_or_none(row["finished_at"]),
+        owner=row["owner"],
+    )
+
+
+def once_values(request: Request, once: Once) -> dict[str, Any]:
+    """An idempotency key as the columns of a new row; it is as old as its request."""
+    return {
+        "owner": request.owner,
+        "key": once.key,
+        "fingerprint": once.fingerprint,
+        "accepted": json.dumps(asdict(once.accepted)),
+        "request_id": request.id,
+        "created_at": request.created_at.timestamp(),
+    }
+
+
+def to_once(row: sqlite3.Row) -> Once:
+    """A row of ``once`` as an idempotency key with its answer."""
+    answer = json.loads(row["accepted"])
+    warnings = tuple(Problem(**warning) for warning in answer["warnings"])
+    accepted = Accepted(**{**answer, "warnings": warnings})
+    return Once(row["key"], row["fingerprint"], accepted)
+
+
+def key_values(key: ApiKey) -> dict[str, Any]:
+    """An API key as the columns of a new row."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": " ".join(sorted(key.scopes)),
+        "digest": key.digest,
+        "created_at": key.created_at.timestamp(),
+        "revoked_at": key.revoked_at and key.revoked_at.timestamp(),
+    }
+
+
+def to_key(row: sqlite3.Row) -> ApiKey:
+    """A row of ``keys`` as an API key."""
+    return ApiKey(
+        id=row["id"],
+        name=row["name"],
+        scopes=frozenset(Scope(name) for name in row["scopes"].split()),
+        digest=row["digest"],
+        created_at=_moment(row["created_at"]),
+        revoked_at=_moment_or_none(row["revoked_at"]),
     )
 
 
@@ -152,3 +201,7 @@ def _to_failure(row: sqlite3.Row) -> Failure:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _moment_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _moment(seconds)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pixmill.core.errors import NotFound
 from pixmill.core.leases import Lease, LostLease, Verdict, Work
 from pixmill.core.model import (
     Image,
     ImageStatus,
+    Once,
     Outcome,
     Product,
     Request,
     RequestStatus,
-    final_status,
 )
-from pixmill.ports import Totals
-from pixmill.stores.sqlite import ingest, leases, outcomes, rows
+from pixmill.ports import Census, Totals
+from pixmill.stores.sqlite import contents, endings, ingest, leases, outcomes, requests
 from pixmill.stores.sqlite.database import Database
 
 
 class SqliteStore:
-    """Requests and their work in one SQLite file, for all processes of a machine."""
+    """Requests and their work in one SQLite file, for all processes of a machine.
+
+    Here is where transactions begin and end; what happens inside is in the other modules.
+    """
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
@@ -43,79 +44,92 @@ class SqliteStore:
 
     # --- requests ---------------------------------------------------------------------------
 
-    def add_request(self, request: Request) -> None:
+    def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything."""
-        values = rows.request_values(request)
         with self._database.write() as db:
-            db.execute(_insert("requests", values), values)
-            leases.offer(db, request.id, Work.INGEST)
+            requests.add(db, request, once)
+
+    def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
+        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
+        with self._database.read() as db:
+            return requests.accepted(db, owner, key, now)
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises NotFound."""
         with self._database.read() as db:
-            return _request(db, request_id)
+            return requests.find(db, request_id)
+
+    def requests(
+        self,
+        owner: str,
+        *,
+        status: RequestStatus | None = None,
+        before: Request | None = None,
+        limit: int = 100,
+    ) -> list[Request]:
+        """Return an owner's requests, newest first: those made before ``before``."""
+        with self._database.read() as db:
+            return requests.page(db, owner, status=status, before=before, limit=limit)
 
     def latest_request(self, digest: str) -> Request | None:
         """Return the newest request whose CSV and options have this digest."""
         with self._database.read() as db:
-            row = db.execute(
-                "SELECT * FROM requests WHERE digest = ? ORDER BY created_at DESC LIMIT 1",
-                (digest,),
-            ).fetchone()
-        return rows.to_request(row) if row else None
+            return requests.latest(db, digest)
 
     def close_request(self, lease: Lease, *, now: float) -> Request:
         """Make a request terminal, with its counters counted anew from the outcomes."""
         with self._held(lease) as db:
-            processed, failed = outcomes.count(db, lease.request_id)
-            db.execute(
-                "UPDATE requests SET status = ?, processed_images = ?, failed_images = ?,"
-                " updated_at = ?, finished_at = ? WHERE id = ?",
-                (final_status(processed), processed, failed, now, now, lease.request_id),
-            )
-            leases.finish(db, lease)
-            return _request(db, lease.request_id)
+            return endings.close(db, lease, now)
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
         """End a request whose CSV cannot be ingested."""
         with self._held(lease) as db:
-            _fail(db, lease, error, now)
+            endings.fail(db, lease, error, now)
+
+    def cancel_request(self, request_id: str, *, now: float) -> Request:
+        """Make a request terminal at once: what is done stays, what is pending fails as cancelled.
+
+        Raises NotFound, and WrongState if it is terminal already.
+        """
+        with self._database.write() as db:
+            return endings.cancel(db, request_id, now)
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
-        """Reopen the failed images of a terminal request; return how many references they are."""
+        """Reopen the failed images of a terminal request; return how many references they are.
+
+        Raises NotFound, and WrongState while the request is not terminal.
+        """
         with self._database.write() as db:
-            request = _request(db, request_id)
-            failed = db.execute(
-                "SELECT coalesce(sum(reference_count), 0) FROM images"
-                " WHERE request_id = ? AND status = 'failed'",
-                (request_id,),
-            ).fetchone()[0]
-            if not request.status.terminal or not failed:
-                return 0
-            opened = db.execute(
-                "UPDATE work SET state = 'open', losses = 0, alone = 0 WHERE request_id = :id"
-                " AND kind = 'shard' AND EXISTS (SELECT 1 FROM images WHERE request_id = :id"
-                " AND status = 'failed' AND sequence BETWEEN work.first AND work.last)",
-                {"id": request_id},
-            ).rowcount
-            db.execute(
-                "UPDATE images SET status = 'pending', strikes = 0, code = NULL, message = NULL"
-                " WHERE request_id = ? AND status = 'failed'",
-                (request_id,),
-            )
-            db.execute(
-                "UPDATE requests SET status = ?, failed_images = 0, open_shards = ?,"
-                " updated_at = ?, finished_at = NULL WHERE id = ?",
-                (RequestStatus.PROCESSING, opened, now, request_id),
-            )
-            return int(failed)
+            return endings.retry(db, request_id, now)
+
+    def delete_request(self, request_id: str, *, now: float, purge_at: float) -> None:
+        """Hide a request from everybody, end its work, and offer its purge from a time on."""
+        with self._database.write() as db:
+            endings.delete(db, request_id, now, purge_at)
+
+    def forget(self, lease: Lease, *, limit: int = 5000) -> bool:
+        """Drop so many of the records of a deleted request; True once nothing is left of it."""
+        with self._held(lease) as db:
+            return endings.forget(db, lease.request_id, limit)
+
+    def longest_wait(self, *, now: float) -> float:
+        """Return for how many seconds the request that has waited longest waits for its turn."""
+        with self._database.read() as db:
+            return leases.longest_wait(db, now)
+
+    def census(self) -> Census:
+        """Count what there is."""
+        with self._database.read() as db:
+            return requests.census(db)
 
     # --- leases -----------------------------------------------------------------------------
 
     def claim(self, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
         """Take the most urgent open work, requests in turn; None when there is none."""
         with self._database.read() as db:
-            if leases.next_open(db) is None:  # an idle worker looks often and should lock nothing
+            if (
+                leases.next_open(db, now) is None
+            ):  # an idle worker looks often and should lock nothing
                 return None
         with self._database.write() as db:
             return leases.claim(db, worker, now=now, lease_seconds=lease_seconds)
@@ -151,18 +165,7 @@ class SqliteStore:
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""
         with self._database.read() as db:
-            found = db.execute(
-                "SELECT work.*, coalesce(images.strikes, 0) AS strikes FROM work"
-                " LEFT JOIN images ON images.request_id = work.request_id"
-                " AND images.sequence = work.trying"
-                " WHERE work.state = 'leased' AND work.expires < ?"
-                " ORDER BY work.expires LIMIT ?",
-                (now, limit),
-            ).fetchall()
-        return [
-            LostLease(rows.to_lease(row), row["losses"], row["trying"], row["strikes"])
-            for row in found
-        ]
+            return leases.lost(db, now, limit)
 
     def take_back(self, lost: LostLease, verdict: Verdict, *, now: float) -> None:
         """Offer lost work again as judged, and record the image it is blamed on."""
@@ -173,7 +176,7 @@ class SqliteStore:
                 crash = Outcome(lost.trying, verdict.crashed, attempts=lost.strikes + 1, duration=0)
                 outcomes.record(db, lost.lease.request_id, [crash], now)
             if verdict.give_up:
-                _fail(db, lost.lease, verdict.give_up, now)
+                endings.fail(db, lost.lease, verdict.give_up, now)
 
     # --- ingest -----------------------------------------------------------------------------
 
@@ -203,12 +206,7 @@ class SqliteStore:
     def pending_images(self, lease: Lease) -> list[Image]:
         """Return a shard's images that have no outcome yet, in order."""
         with self._database.read() as db:
-            found = db.execute(
-                "SELECT * FROM images WHERE request_id = ? AND sequence BETWEEN ? AND ?"
-                " AND status = 'pending' ORDER BY sequence",
-                (lease.request_id, lease.first, lease.last),
-            ).fetchall()
-        return [rows.to_image(row) for row in found]
+            return contents.pending(db, lease)
 
     def mark_trying(self, lease: Lease, sequence: int) -> None:
         """Note, before the attempt, which image a worker that works alone is about to try."""
@@ -238,19 +236,14 @@ class SqliteStore:
                 (now, lease.request_id),
             ).fetchone()[0]
             if open_shards == 0:
-                leases.offer(db, lease.request_id, Work.FINISH)
+                leases.offer(db, lease.request_id, Work.FINISH, now=now)
 
     # --- reading ----------------------------------------------------------------------------
 
     def products(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Product]:
         """Return products in order, those after the sequence ``after``."""
         with self._database.read() as db:
-            found = db.execute(
-                "SELECT * FROM products WHERE request_id = ? AND sequence > ?"
-                " ORDER BY sequence LIMIT ?",
-                (request_id, after, limit),
-            ).fetchall()
-        return [rows.to_product(row) for row in found]
+            return contents.products(db, request_id, after=after, limit=limit)
 
     def images(
         self,
@@ -262,44 +255,12 @@ class SqliteStore:
         limit: int = 1000,
     ) -> list[Image]:
         """Return images in order: the named ones, or those of a status after ``after``."""
-        query = "SELECT * FROM images WHERE request_id = :id AND sequence > :after"
-        if sequences is not None:
-            query += " AND sequence IN (SELECT value FROM json_each(:sequences))"
-        if status is not None:
-            query += f" AND status = '{status}'"  # spelled out, so that the partial index is used
         with self._database.read() as db:
-            found = db.execute(
-                query + " ORDER BY sequence LIMIT :limit",
-                {
-                    "id": request_id,
-                    "after": after,
-                    "sequences": json.dumps(sequences),
-                    "limit": limit if sequences is None else len(sequences),
-                },
-            ).fetchall()
-        return [rows.to_image(row) for row in found]
+            return contents.images(
+                db, request_id, sequences=sequences, status=status, after=after, limit=limit
+            )
 
     def totals(self, request_id: str) -> Totals:
         """Sum up the outcomes so far."""
         with self._database.read() as db:
             return outcomes.totals(db, request_id)
-
-
-def _fail(db: sqlite3.Connection, lease: Lease, error: str, now: float) -> None:
-    db.execute(
-        "UPDATE requests SET status = ?, error = ?, updated_at = ?, finished_at = ? WHERE id = ?",
-        (RequestStatus.FAILED, error, now, now, lease.request_id),
-    )
-    db.execute("UPDATE work SET state = 'done' WHERE request_id = ?", (lease.request_id,))
-
-
-def _request(db: sqlite3.Connection, request_id: str) -> Request:
-    row = db.execute("SELECT * FROM requests WHERE id = ?", (request_id,)).fetchone()
-    if row is None:
-        raise NotFound(f"There is no request {request_id!r}.")
-    return rows.to_request(row)
-
-
-def _insert(table: str, values: Mapping[str, object]) -> str:
-    names = ", ".join(values)
-    return f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in values)})"
