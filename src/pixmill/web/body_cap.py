@@ -48,5 +48,10 @@ class BodyCapMiddleware:
 
     def _detail(self, *, upload: bool) -> str:
         if upload:
-            return f"An upload may have {self._max_upload_size:,} bytes. Split the CSV."
+            return upload_too_large(self._max_upload_size)
         return f"The body of this call may have {FORM_ROOM:,} bytes."
+
+
+def upload_too_large(max_size: int) -> str:
+    """What is said about an upload that is larger than so many bytes."""
+    return f"An upload may have {max_size:,} bytes. Split the CSV, or raise the service's limit."

@@ -24,7 +24,7 @@ from pixmill.core.errors import (
     StoreUnavailable,
     WrongState,
 )
-from pixmill.web.problems import KINDS, MEDIA_TYPE, CallRefused, Code
+from pixmill.web.problems import KINDS, MEDIA_TYPE, CallRefused, Code, for_http
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,10 @@ def refusal_of(error: PixmillError, where: str) -> CallRefused:
     """How an error is told to whoever calls; what only the service's owner may know is logged."""
     if isinstance(error, SheetRejected):
         return CallRefused(
-            Code.SHEET_REJECTED, error.message, errors=error.problems, total_errors=error.total
+            Code.SHEET_REJECTED,
+            for_http(error.message),
+            errors=error.problems,
+            total_errors=error.total,
         )
     if isinstance(error, StoreUnavailable):
         log.warning("%s: %s", where, error.message)
@@ -114,8 +117,12 @@ async def _invalid(_call: Call, error: Exception) -> Response:
     place, *names = first["loc"]
     name = ".".join(str(part) for part in names)
     what = f"{place} parameter {name!r}" if name else f"{place}"
-    detail = f"The {what} is not valid: {str(first['msg']).rstrip('.')}."
+    detail = f"The {what} is not valid: {_sentence(first)}."
     return problem_response(CallRefused(Code.INVALID_CALL, detail[:LONGEST_DETAIL]))
+
+
+def _sentence(first: Mapping[str, Any]) -> str:
+    return str(first["msg"]).removeprefix("Value error, ").rstrip(".")
 
 
 async def _by_status(call: Call, error: Exception) -> Response:

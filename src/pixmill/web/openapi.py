@@ -1,15 +1,132 @@
-"""The contract as OpenAPI 3.1, complete: every status of every call with its body and headers."""
+"""The contract as OpenAPI 3.1, complete: every status of every call with its body and headers.
+
+The calls say what is special about them; what may happen to any of them is added here once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from pixmill.web.problems import MEDIA_TYPE, Code, documented
+from pixmill.web.schemas import ProblemDocument, UploadForm
+
+DESCRIPTION = """\
+pixmill takes a CSV of product image URLs, fetches and compresses every image, stores and serves the
+results and gives the CSV back with their URLs.
+
+**Keys.** Once an API key exists, every call below `/api` needs one, but for the stored images. A
+key sees only its own requests; those of others look as if they did not exist. While no key exists,
+calls need none, and the service answers its own machine only.
+
+**Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`.
+
+**Pages.** Lists come in pages: hand `nextCursor` back as `cursor` until it is null.
+
+**Rates.** `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) tell what is
+left of the calls of this minute; a `429` tells in `Retry-After` when to go on.
+"""
+TAGS = [
+    {"name": "requests", "description": "Hand over CSVs, watch, stop, retry and delete them."},
+    {"name": "results", "description": "What became of the images: details, CSVs, the images."},
+    {"name": "service", "description": "Whether the service works, and how much it does."},
+]
+
+KEYED = (
+    Code.UNAUTHENTICATED,
+    Code.FORBIDDEN,
+    Code.FOREIGN_ORIGIN,
+    Code.RATE_LIMITED,
+    Code.STORE_UNAVAILABLE,
+)
+"""How any call may end that looks at the caller's key."""
+ANY = (Code.UPLOAD_TOO_LARGE, Code.INTERNAL_ERROR)
+"""How any call may end."""
+
+_NUMBER = {"type": "integer", "minimum": 0}
+HEADERS: Mapping[str, Any] = {
+    "RateLimit-Limit": {"description": "Calls in a minute.", "schema": _NUMBER},
+    "RateLimit-Remaining": {"description": "Calls left of them.", "schema": _NUMBER},
+    "RateLimit-Reset": {"description": "Seconds until all are there again.", "schema": _NUMBER},
+    "Retry-After": {"description": "Seconds to wait before the next call.", "schema": _NUMBER},
+    "WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}},
+}
+RATES = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+OF_STATUS: Mapping[str, tuple[str, ...]] = {
+    "401": ("WWW-Authenticate",),
+    "429": ("Retry-After",),
+    "503": ("Retry-After",),
+}
 
 
 def contract(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the app."""
-    return get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Bulk compression of product images.",
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=TAGS,
     )
+    for path in made["paths"].values():
+        for call in path.values():
+            _complete(call)
+    components = made.setdefault("components", {})
+    components["schemas"] = _schemas(components.get("schemas", {}))
+    components["headers"] = dict(HEADERS)
+    return made
+
+
+def _complete(call: dict[str, Any]) -> None:
+    """Add to a call what may happen to any."""
+    for parameter in call.get("parameters", ()):
+        parameter["schema"] = _never_null(parameter["schema"])
+    answers = call["responses"]
+    if "application/json" in answers.get("422", {}).get("content", {}):
+        del answers["422"]  # FastAPI's own error body, which this service never sends
+    keyed = "security" in call
+    codes = [*ANY, *(KEYED if keyed else ())]
+    if "parameters" in call or "requestBody" in call:
+        codes.append(Code.INVALID_CALL)
+    for status, answer in documented(*codes).items():
+        _merge(answers.setdefault(str(status), {}), answer)
+    for status, answer in answers.items():
+        names = (RATES if keyed else ()) + (OF_STATUS.get(status, ()) if keyed else ())
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        if headers:
+            answer["headers"] = answer.get("headers", {}) | headers
+    call["responses"] = dict(sorted(answers.items()))
+
+
+def _never_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter, which can be left out, but not be null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return kinds[0] | rest if len(kinds) == 1 else dict(schema)
+
+
+def _merge(answer: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Let an answer of a call also be one that any call may give."""
+    problem = answer.setdefault("content", {}).setdefault(MEDIA_TYPE, more["content"][MEDIA_TYPE])
+    known = problem.setdefault("examples", {})
+    new = {k: v for k, v in more["content"][MEDIA_TYPE]["examples"].items() if k not in known}
+    known.update(new)
+    said = answer.get("description")
+    answer["description"] = (
+        f"{said}; {more['description']}" if said and new else (said or more["description"])
+    )
+
+
+def _schemas(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas, with those of bodies that FastAPI does not know of and without its own."""
+    _, made = models_json_schema(
+        [(ProblemDocument, "serialization"), (UploadForm, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    ours = {name: schema for name, schema in found.items() if "ValidationError" not in name}
+    return dict(sorted((made["$defs"] | ours).items()))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from pixmill.core.errors import Problem
 from pixmill.web.schemas import ProblemDocument, SheetProblem
 
 MEDIA_TYPE = "application/problem+json"
+SCHEMA = "#/components/schemas/ProblemDocument"
 
 
 class Code(StrEnum):
@@ -152,8 +156,21 @@ class CallRefused(Exception):
 def to_sheet_problem(problem: Problem) -> SheetProblem:
     """A problem of a CSV as it goes over the wire."""
     return SheetProblem(
-        line=problem.line, column=problem.column, code=problem.code, message=problem.message
+        line=problem.line,
+        column=problem.column,
+        code=problem.code,
+        message=for_http(problem.message),
     )
+
+
+def for_http(message: str) -> str:
+    """A message about a CSV with the form's fields in place of the command line's flags."""
+    return _FLAG.sub(
+        lambda flag: f"the form field '{to_camel(flag[1].replace('-', '_'))}'", message
+    )
+
+
+_FLAG = re.compile(r"--(serial-col|name-col|url-col|encoding|delimiter|url-separator)\b")
 
 
 def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
@@ -166,8 +183,7 @@ def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
             kind.status,
             {
                 "description": "",
-                "model": ProblemDocument,
-                "content": {MEDIA_TYPE: {"examples": {}}},
+                "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA}, "examples": {}}},
             },
         )
         answer["description"] += f"{'; ' if answer['description'] else ''}`{code}`: {kind.title}"

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import ImageStatus, Notice, RequestStatus
+from pixmill.core.options import MAX_SIDE, Effort, Format, Options
 
 RequestId = Annotated[
     str, Field(description="Names the request.", examples=["req_4c7t2yqm5ghx3vd6w7ze2kbnoa"])
@@ -18,6 +19,9 @@ RequestId = Annotated[
 Cursor = Annotated[
     str | None, Field(description="Where the next page begins; null on the last page.")
 ]
+
+
+_USUAL = Options()
 
 
 class Schema(BaseModel):
@@ -49,6 +53,55 @@ class ProblemDocument(Schema):
         None, description="Problems of a CSV: the first 100."
     )
     total_errors: int | None = Field(None, description="How many problems the CSV has in all.")
+
+
+class ProcessingOptions(Schema):
+    """What to do with the images. What is left out has its default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    quality: int = Field(_USUAL.quality, ge=1, le=100)
+    format: Format = Field(
+        _USUAL.format,
+        description="auto keeps transparency, keep the input's own format.",
+    )
+    effort: Effort = Field(_USUAL.effort, description="CPU spent on smaller files.")
+    max_width: int | None = Field(None, ge=1, le=MAX_SIDE, description="Shrink to these pixels.")
+    max_height: int | None = Field(None, ge=1, le=MAX_SIDE, description="Shrink to these pixels.")
+    background: str = Field(
+        "#ffffff",
+        pattern="^#[0-9a-fA-F]{6}$",
+        description="What transparency is flattened onto where the output has none.",
+    )
+    strip_metadata: bool = Field(default=True, description="Remove EXIF, XMP and the like.")
+    keep_copyright: bool = Field(default=False, description="But keep copyright and artist.")
+
+
+class UploadForm(Schema):
+    """The parts of an upload. An unknown part is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    csv: bytes = Field(
+        description="The CSV, as a file with a filename. The name `file` is taken as well.",
+        json_schema_extra={"format": "binary"},
+    )
+    options: ProcessingOptions | None = None
+    invalid_rows: Literal["reject", "skip"] = Field(
+        "reject", description="Refuse a file with bad rows, or leave these rows out."
+    )
+    serial_col: str | None = Field(None, description="Header of the column of serial numbers.")
+    name_col: str | None = Field(None, description="Header of the column of product names.")
+    url_col: tuple[str, ...] = Field((), description="Headers of the columns of image URLs.")
+    encoding: str | None = Field(None, description="Encoding, if it is guessed wrong.")
+    delimiter: str | None = Field(None, description="Delimiter, if it is guessed wrong.")
+    url_separator: str | None = Field(
+        None, description="What separates several URLs in a cell, if it is guessed wrong."
+    )
+    neutralise_formulas: bool = Field(
+        default=True,
+        description="Disarm cells of the output CSV that a spreadsheet would run.",
+    )
 
 
 class UploadAccepted(Schema):
