@@ -10,7 +10,18 @@ import click
 from pixmill.cli.exit_codes import INTERRUPTED, REFUSED
 from pixmill.core.errors import PixmillError
 
-COMMANDS = ("run", "worker")
+COMMANDS = (
+    "cancel",
+    "delete",
+    "download",
+    "keys",
+    "retry",
+    "run",
+    "serve",
+    "status",
+    "submit",
+    "worker",
+)
 """Each is a function of that name in a module of that name."""
 
 

@@ -84,6 +84,13 @@ class LocalEngine:
             elif slot.process is None and self.failure is None and now >= slot.start_at:
                 self._start(slot)
 
+    def try_again(self) -> None:
+        """Forget a failure and start the workers that ended with it."""
+        self.failure = None
+        for slot in self._slots:
+            slot.deaths = 0
+            slot.start_at = 0.0
+
     def pids(self) -> list[int]:
         """The process ids of the workers that run."""
         return [slot.process.pid for slot in self._slots if slot.process is not None]

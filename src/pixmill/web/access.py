@@ -52,6 +52,7 @@ def identified(
     count_call(call, service, key)
     if key is None:
         raise _unauthenticated(shown)
+    call.state.key_id = key.id  # for the log
     return Caller(key.id, key)
 
 

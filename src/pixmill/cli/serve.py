@@ -1,0 +1,107 @@
+"""``pixmill serve``: the HTTP service, with workers beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from contextlib import ExitStack, closing
+from typing import Any
+
+import click
+from rich.text import Text
+
+from pixmill import wiring
+from pixmill.cli.flags import CLIENT_SETTINGS, setting_flags
+from pixmill.cli.listen import Door, only_this_machine, open_door
+from pixmill.cli.logs import set_up_logging
+from pixmill.cli.numbers import plural
+from pixmill.cli.supervisor import Supervisor
+from pixmill.cli.words import err
+from pixmill.core.errors import InvalidSetting
+from pixmill.core.shards import PRIVATE
+from pixmill.ports import Blobs
+from pixmill.settings import Settings, load_settings
+from pixmill.web.service import Service
+
+log = logging.getLogger(__name__)
+
+
+@click.command(short_help="Serve the HTTP API, with workers beside it.")
+@setting_flags("samples", *CLIENT_SETTINGS)
+def serve(**given: Any) -> int:
+    """Serve the HTTP API and work on what is uploaded, until told to stop (SIGTERM, or Ctrl-C).
+
+    Nothing else is needed: the state is one SQLite file. Several of these may share it.
+
+    Exit code: 0 stopped, 2 refused, 130 stopped at once by a second Ctrl-C.
+    """
+    settings = load_settings(given, os.environ)
+    _set_up_logging(settings)
+    with ExitStack() as opened:
+        store = opened.enter_context(closing(wiring.open_store(settings)))
+        access = opened.enter_context(closing(wiring.open_access(settings)))
+        blobs = wiring.open_blobs(settings)
+        _check_writable(blobs)
+        keys_exist = access.any_key()
+        _check_doors(settings, keys_exist=keys_exist)
+        door = open_door(settings)
+        settings = _with_public_url(settings, door)
+        supervisor = Supervisor(Service(settings, store, access, blobs, wiring.clock), door)
+        _say_where(settings, door, keys_exist=keys_exist)
+        return supervisor.run()
+
+
+def _set_up_logging(settings: Settings) -> None:
+    """Log calls, unless the settings say how much is to be logged."""
+    if "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": "info"})
+    set_up_logging(settings)
+    for name in ("uvicorn", "asyncio", "httpx"):  # what they have to say at info, we say
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.root.level))
+
+
+def _check_writable(blobs: Blobs) -> None:
+    """Write a file now, so that a folder that cannot be written is told of now."""
+    blobs.put(f"{PRIVATE}/started", b"")
+
+
+def _check_doors(settings: Settings, *, keys_exist: bool) -> None:
+    if not keys_exist and not only_this_machine(settings):
+        proxies = " (PIXMILL_TRUSTED_PROXIES is set)" if settings.trusted_proxies else ""
+        raise InvalidSetting(
+            f"No API key exists, so nobody but this machine may be served: {settings.host} would"
+            f" be open to others{proxies}. Create a key first: {_how_to_create(settings)}"
+        )
+
+
+def _how_to_create(settings: Settings) -> str:
+    words = ["pixmill", "keys", "create", "--name", "NAME"]
+    for name in ("data_dir", "store"):
+        if name in settings.model_fields_set:
+            words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    return shlex.join(words)
+
+
+def _with_public_url(settings: Settings, door: Door) -> Settings:
+    """Settings whose stored images can be had: here, unless they say where else."""
+    url = settings.public_url or f"{door.url}/api/files"
+    return settings.model_copy(update={"public_url": url})
+
+
+def _say_where(settings: Settings, door: Door, *, keys_exist: bool) -> None:
+    """Tell people, or their log, where the service is; a script gets the bare URL."""
+    workers = plural(settings.workers, "worker")
+    place = settings.data_dir.absolute()
+    if settings.log_format == "json":
+        fields = {"url": door.url, "workers": settings.workers, "keys": keys_exist}
+        log.info("listening on %s with %s", door.url, workers, extra={"fields": fields})
+    else:
+        err.print(Text(f"pixmill listens on {door.url}", style="bold"))
+        err.print(f"The data is in {place}; {workers}; Ctrl-C stops.")
+        if not keys_exist:
+            err.print("No API key exists: only this machine is served. To serve others as well:")
+            err.print(f"  {_how_to_create(settings)}")
+    if not sys.stdout.isatty():
+        click.echo(door.url)

@@ -1,0 +1,162 @@
+"""One service process from its start to its end: calls in threads, workers beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+import uvicorn
+
+from pixmill import wiring
+from pixmill.cli.call_log import CallLog
+from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, SOME_FAILED
+from pixmill.cli.listen import Door
+from pixmill.core.errors import PixmillError
+from pixmill.engines.local import SETTLED_SECONDS, LocalEngine
+from pixmill.settings import listed
+from pixmill.web.app import create_app
+from pixmill.web.service import Service
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+TRY_AGAIN_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies keep their connections, so that it is never us who hangs up on a call."""
+STOP_SECONDS = 5.0
+"""What a stop may take beyond the grace that images in hand, and calls, are given."""
+
+
+class Supervisor:
+    """Answers calls and keeps workers running until a signal ends both.
+
+    ``app.state.closing`` is set when a stop begins; ``app.state.engine_failure`` says why the
+    workers cannot go on, or is None.
+    """
+
+    def __init__(self, service: Service, door: Door) -> None:
+        settings = service.settings
+        self._door = door
+        self._grace = settings.grace_seconds
+        self._app = create_app(service)
+        self._closing = self._app.state.closing = threading.Event()
+        self._app.state.engine_failure = None
+        self._server = uvicorn.Server(_config(CallLog(self._app), service, door))
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._engine = wiring.local_engine(settings, service.store, name)
+        self._care = _Care(self._engine)
+        self._signals = 0
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        calls = threading.Thread(
+            target=self._server.run, args=(self._door.sockets,), name="calls", daemon=True
+        )
+        calls.start()
+        try:
+            self._engine.start()
+            while calls.is_alive() and not self._signals:
+                self._app.state.engine_failure = self._care.look()
+                time.sleep(LOOK_SECONDS)
+        finally:
+            told = bool(self._signals)
+            self._stop(calls)
+        if not told:
+            log.error("the part that answers calls ended by itself")
+        return ALL_DONE if told else SOME_FAILED
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1 and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _stop(self, calls: threading.Thread) -> None:
+        """End calls and workers side by side, within the grace; at once at another Ctrl-C."""
+        log.info("stopping: calls and images in hand end first; Ctrl-C stops at once")
+        deadline = time.monotonic() + self._grace + STOP_SECONDS
+        self._closing.set()
+        self._server.should_exit = True
+        try:
+            self._end_workers(deadline - time.monotonic())
+            calls.join(max(0.0, deadline - time.monotonic()) + 1)
+        except KeyboardInterrupt:
+            self._end_workers(0)
+            _vanish(INTERRUPTED)
+        if calls.is_alive():
+            log.warning("calls that did not end in time are broken off")
+            _vanish(ALL_DONE)
+        log.info("stopped")
+
+    def _end_workers(self, grace: float) -> None:
+        try:
+            self._engine.stop(grace)
+        except PixmillError as error:  # nobody could be told of their end: leases run out then
+            log.warning("%s", error)
+
+
+class _Care:
+    """Keeps an eye on the workers, and starts them again some time after they gave up."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+        self._failure: str | None = None
+        self._tried = 0.0
+
+    def look(self) -> str | None:
+        """See to workers that ended; return why they cannot go on, if they cannot."""
+        now = time.monotonic()
+        failure = self._check()
+        if failure and failure != self._failure:
+            log.error("%s The workers try again every %.0f seconds.", failure, TRY_AGAIN_SECONDS)
+        if failure and not self._failure:
+            self._tried = now
+        if failure and now >= self._tried + TRY_AGAIN_SECONDS:
+            self._tried = now
+            self._engine.try_again()
+        if self._failure and not failure and now >= self._tried + 2 * SETTLED_SECONDS:
+            log.info("the workers go on")
+            self._failure = None
+        self._failure = failure or self._failure
+        return self._failure
+
+    def _check(self) -> str | None:
+        try:
+            self._engine.check()
+        except PixmillError as error:
+            return error.message
+        return self._engine.failure
+
+
+def _config(app: CallLog, service: Service, door: Door) -> uvicorn.Config:
+    settings = service.settings
+    proxies = listed(settings.trusted_proxies)
+    tls = door.tls
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, int(settings.grace_seconds)),
+        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
+    )
+
+
+def _vanish(code: int) -> None:
+    """End this process without waiting for its threads. All that counts is in the store."""
+    logging.shutdown()
+    os._exit(code)
