@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from urllib.parse import quote
 from pixmill.client.files import Source, Target, name_of, rewindable, whole
 from pixmill.client.watch import follow
 from pixmill.client.wire import Wire
+from pixmill.core.errors import InvalidOption
 from pixmill.core.model import ImageStatus, RequestStatus
 from pixmill.web.schemas import (
     ImageResult,
@@ -95,12 +97,13 @@ class Client:
             "invalidRows": invalid_rows,
             "serialCol": serial_col,
             "nameCol": name_col,
-            "urlCols": list(url_cols) or None,
+            "urlCol": list(url_cols) or None,
             "encoding": encoding,
             "delimiter": delimiter,
             "urlSeparator": url_separator,
             "neutraliseFormulas": None if neutralise_formulas else "false",
         }
+        key = str(uuid.uuid4()) if idempotency_key is None else _checked(idempotency_key)
         with rewindable(csv) as file:
             return self._wire.ask(
                 "POST",
@@ -108,7 +111,7 @@ class Client:
                 UploadAccepted,
                 data={name: value for name, value in fields.items() if value is not None},
                 files={"csv": (filename or name_of(csv) or "upload.csv", file, "text/csv")},
-                headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+                headers={"Idempotency-Key": key},
                 patience=self._wire.timeout * VALIDATING,
             )
 
@@ -225,6 +228,14 @@ class Client:
 def _id(request_id: str) -> str:
     """A request id as a part of a path, whatever somebody took for one."""
     return quote(request_id, safe="")
+
+
+def _checked(key: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,255}", key):
+        raise InvalidOption(
+            "An idempotency key must be 1 to 255 visible ASCII characters, without spaces."
+        )
+    return key
 
 
 def _page(limit: int | None, cursor: str | None) -> dict[str, str | None]:
