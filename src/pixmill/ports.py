@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -22,6 +22,7 @@ from pixmill.core.model import (
     SheetRules,
 )
 from pixmill.core.options import Options
+from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
 
 Clock = Callable[[], float]
 """Seconds since the epoch. Handed in, so that tests can move time."""
@@ -97,6 +98,9 @@ class Store(Protocol):
 
     def latest_request(self, digest: str) -> Request | None:
         """Return the newest request whose CSV and options have this digest."""
+
+    def finished_before(self, moment: float, *, limit: int = 100) -> list[Request]:
+        """Return requests of all owners that became terminal before then, the oldest first."""
 
     def claim(self, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
         """Take the most urgent open work, requests in turn; None when there is none."""
@@ -208,6 +212,53 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+class Outbox(Protocol):
+    """Webhooks on their way, those received, and the secrets that sign them. Raises like Store.
+
+    The store puts deliveries in together with the change that they tell of.
+    """
+
+    def claim_delivery(
+        self, busy: Collection[str], *, now: float, lease_seconds: float
+    ) -> Delivery | None:
+        """Take the delivery that is due longest, to none of the ``busy`` endpoints.
+
+        Who does not record its attempt in time loses it: then it is due again.
+        """
+
+    def keep_body(self, delivery: Delivery, body: str) -> None:
+        """Keep what is sent, so that every attempt sends the same. Raises LeaseLost."""
+
+    def record_attempt(
+        self, delivery: Delivery, attempt: Attempt, state: DeliveryState, *, next_at: float | None
+    ) -> None:
+        """Record an attempt, and when the next one is due, if any. Raises LeaseLost."""
+
+    def deliveries(self, request_id: str) -> list[Delivery]:
+        """Return the deliveries of a request, oldest first."""
+
+    def attempts(self, delivery_id: str) -> list[Attempt]:
+        """Return the attempts of a delivery, oldest first: the last 100."""
+
+    def delivery(self, delivery_id: str) -> Delivery:
+        """Return a delivery; raises NotFound."""
+
+    def replay(self, delivery_id: str, *, now: float) -> Delivery:
+        """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
+
+    def add_receipt(self, receipt: Receipt) -> bool:
+        """Keep a received message, once for each ``webhook-id``; False if it is there already."""
+
+    def receipts(self, *, before: Receipt | None = None, limit: int = 100) -> list[Receipt]:
+        """Return received messages, newest first: those that came before ``before``."""
+
+    def secrets(self, *, now: float) -> list[bytes]:
+        """Return the secrets that are live, newest first."""
+
+    def add_secret(self, secret: bytes, *, now: float, others_until: float) -> None:
+        """Make a secret the newest; the others stay live until a moment, so that both verify."""
 
 
 class Access(Protocol):

@@ -85,6 +85,12 @@ class Delivery:
     attempts: int = 0
     next_attempt_at: datetime | None = None
     body: str | None = None
+    token: str = ""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it goes: what hangs or fails together, whatever path of it is called."""
+        return "/".join(self.url.split("/", 3)[:3])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,155 @@
+"""Deliver webhooks: take what is due from the outbox, sign it, post it, record what came of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pixmill.core.errors import LeaseLost, NotFound, PixmillError, StoreUnavailable
+from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, next_delay, sign
+from pixmill.ports import Clock, Outbox
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60.0
+"""How long a delivery may be in hand: well above the timeout of a POST."""
+
+THREADS = 16
+PER_ENDPOINT = 2
+"""Deliveries at once, in all and to one endpoint: one that hangs holds up only itself."""
+
+LOOK_SECONDS = 0.5
+
+
+class Answered(Protocol):
+    """What came of a POST: the HTTP status, or why there was none."""
+
+    @property
+    def http_status(self) -> int | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def retry_after(self) -> float | None: ...
+    @property
+    def duration(self) -> float: ...
+
+
+Post = Callable[[str, Mapping[str, str], bytes], Answered]
+"""Post a body to a URL with these headers; called from many threads, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a delivery needs on its way: the outbox, who posts, who writes bodies, who signs."""
+
+    outbox: Outbox
+    post: Post
+    write_body: Callable[[Delivery], str]
+    secrets: Callable[[], list[bytes]]
+    clock: Clock
+
+
+def deliver(desk: Desk, delivery: Delivery) -> None:
+    """Send a delivery once and record what came of it.
+
+    Killed between the two, it is sent again under the same id: at least once, never lost. Raises
+    LeaseLost if somebody else has it by now, NotFound if its request is deleted.
+    """
+    body = delivery.body
+    if body is None:
+        body = desk.write_body(delivery)
+        desk.outbox.keep_body(delivery, body)
+    at = desk.clock()
+    answer = desk.post(delivery.url, _headers(desk, delivery, int(at), body), body.encode())
+    attempt = Attempt(
+        number=delivery.attempts + 1,
+        at=datetime.fromtimestamp(at, UTC),
+        duration=answer.duration,
+        http_status=answer.http_status,
+        error=answer.error,
+        retry_after=answer.retry_after,
+    )
+    _record(desk, delivery, attempt)
+
+
+def _headers(desk: Desk, delivery: Delivery, timestamp: int, body: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": delivery.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(desk.secrets(), delivery.id, timestamp, body.encode()),
+    }
+
+
+def _record(desk: Desk, delivery: Delivery, attempt: Attempt) -> None:
+    if attempt.delivered:
+        desk.outbox.record_attempt(delivery, attempt, DeliveryState.DELIVERED, next_at=None)
+        return
+    jitter = random.random()  # noqa: S311  # spreads attempts; nothing secret hangs on it
+    delay = next_delay(attempt, jitter)
+    if delay is None:
+        log.warning("giving up delivery %s to %s", delivery.id, delivery.endpoint)
+        desk.outbox.record_attempt(delivery, attempt, DeliveryState.FAILED, next_at=None)
+    else:
+        next_at = desk.clock() + delay
+        desk.outbox.record_attempt(delivery, attempt, DeliveryState.PENDING, next_at=next_at)
+
+
+class Dispatcher:
+    """Sends what is due, many at once, from any number of processes on one outbox."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._lock = threading.Lock()
+        self._in_hand: Counter[str] = Counter()  # deliveries by endpoint
+
+    def run(self, stop: threading.Event) -> None:
+        """Send until ``stop`` is set; what is in hand then ends within a POST's timeout."""
+        with ThreadPoolExecutor(THREADS, "delivery") as threads:
+            while not stop.is_set():
+                delivery = self._claim()
+                if delivery is None:
+                    stop.wait(LOOK_SECONDS)
+                else:
+                    threads.submit(self._send, delivery)
+
+    def _claim(self) -> Delivery | None:
+        with self._lock:
+            if self._in_hand.total() >= THREADS:
+                return None
+            busy = [where for where, count in self._in_hand.items() if count >= PER_ENDPOINT]
+        try:
+            delivery = self._desk.outbox.claim_delivery(
+                busy, now=self._desk.clock(), lease_seconds=LEASE_SECONDS
+            )
+        except PixmillError as error:
+            log.warning("cannot look for deliveries: %s", error)
+            return None
+        if delivery:
+            with self._lock:
+                self._in_hand[delivery.endpoint] += 1
+        return delivery
+
+    def _send(self, delivery: Delivery) -> None:
+        try:
+            deliver(self._desk, delivery)
+        except (LeaseLost, NotFound) as gone:
+            log.info("delivery %s: %s", delivery.id, gone)
+        except StoreUnavailable as error:
+            log.warning("delivery %s will be sent again: %s", delivery.id, error)
+            time.sleep(LOOK_SECONDS)
+        except Exception:  # the boundary of a delivery: its lease brings it back
+            log.exception("delivery %s met an internal error", delivery.id)
+        finally:
+            with self._lock:
+                self._in_hand[delivery.endpoint] -= 1
+                if not self._in_hand[delivery.endpoint]:
+                    del self._in_hand[delivery.endpoint]
