@@ -14,6 +14,7 @@ COMMANDS = (
     "cancel",
     "delete",
     "download",
+    "gc",
     "keys",
     "retry",
     "run",

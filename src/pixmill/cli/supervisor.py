@@ -16,6 +16,7 @@ import uvicorn
 from pixmill import wiring
 from pixmill.cli.call_log import CallLog
 from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, SOME_FAILED
+from pixmill.cli.housekeeping import keep_house
 from pixmill.cli.listen import Door
 from pixmill.core.errors import PixmillError
 from pixmill.engines.local import SETTLED_SECONDS, LocalEngine
@@ -42,6 +43,7 @@ class Supervisor:
 
     def __init__(self, service: Service, door: Door) -> None:
         settings = service.settings
+        self._service = service
         self._door = door
         self._grace = settings.grace_seconds
         self._app = create_app(service)
@@ -61,6 +63,9 @@ class Supervisor:
             target=self._server.run, args=(self._door.sockets,), name="calls", daemon=True
         )
         calls.start()
+        threading.Thread(
+            target=keep_house, args=(self._service, self._closing), name="house", daemon=True
+        ).start()
         try:
             self._engine.start()
             while calls.is_alive() and not self._signals:

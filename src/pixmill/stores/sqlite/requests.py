@@ -87,6 +87,16 @@ def latest(db: sqlite3.Connection, digest: str) -> Request | None:
     return rows.to_request(row) if row else None
 
 
+def finished_before(db: sqlite3.Connection, moment: float, limit: int) -> list[Request]:
+    """Terminal requests of all owners, those that ended first, first."""
+    found = db.execute(
+        "SELECT * FROM requests WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')"
+        " AND finished_at < ? ORDER BY finished_at LIMIT ?",
+        (moment, limit),
+    ).fetchall()
+    return [rows.to_request(row) for row in found]
+
+
 def census(db: sqlite3.Connection) -> Census:
     """Count requests and their images. Both halves are read from small indexes."""
     counted = db.execute(

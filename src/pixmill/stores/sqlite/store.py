@@ -76,6 +76,11 @@ class SqliteStore:
         with self._database.read() as db:
             return requests.latest(db, digest)
 
+    def finished_before(self, moment: float, *, limit: int = 100) -> list[Request]:
+        """Return requests of all owners that became terminal before then, the oldest first."""
+        with self._database.read() as db:
+            return requests.finished_before(db, moment, limit)
+
     def close_request(self, lease: Lease, *, now: float) -> Request:
         """Make a request terminal, with its counters counted anew from the outcomes."""
         with self._held(lease) as db:
