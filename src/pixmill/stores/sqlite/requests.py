@@ -90,8 +90,8 @@ def latest(db: sqlite3.Connection, digest: str) -> Request | None:
 def finished_before(db: sqlite3.Connection, moment: float, limit: int) -> list[Request]:
     """Terminal requests of all owners, those that ended first, first."""
     found = db.execute(
-        "SELECT * FROM requests WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED')"
-        " AND finished_at < ? ORDER BY finished_at LIMIT ?",
+        f"SELECT * FROM requests WHERE finished_at < ? AND status <> '{DELETED}'"
+        " ORDER BY finished_at LIMIT ?",
         (moment, limit),
     ).fetchall()
     return [rows.to_request(row) for row in found]

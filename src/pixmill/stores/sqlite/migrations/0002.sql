@@ -9,8 +9,7 @@ CREATE INDEX requests_in_turn ON requests (turn, created_at)
   WHERE status IN ('PENDING', 'PROCESSING', 'DELETED');
 CREATE INDEX requests_ended ON requests (status, processed_images, failed_images)
   WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED');
-CREATE INDEX requests_by_end ON requests (finished_at)
-  WHERE status IN ('COMPLETED', 'FAILED', 'CANCELLED');
+CREATE INDEX requests_by_end ON requests (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX requests_by_owner ON requests (owner, created_at, id);
 CREATE INDEX requests_by_owner_and_status ON requests (owner, status, created_at, id);
 
