@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
-from pixmill.ports import Blobs, Store
-from pixmill.stores.sqlite import SqliteStore
+from pixmill.ports import Access, Blobs, Store
+from pixmill.stores.sqlite import SqliteAccess, SqliteStore
 
 
 @pytest.fixture(params=["sqlite"])
@@ -19,6 +20,20 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made = SqliteStore(tmp_path / "pixmill.db")
     yield made
     made.close()
+
+
+@pytest.fixture(params=["sqlite"])
+def open_access(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Access]]:
+    """Opens the access of each kind that belongs to the store, as each process does."""
+    assert request.param == "sqlite"
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(closing(SqliteAccess(tmp_path / "pixmill.db")))
+
+
+@pytest.fixture
+def access(open_access: Callable[[], Access]) -> Access:
+    """Access without any key."""
+    return open_access()
 
 
 @pytest.fixture(params=["folder"])

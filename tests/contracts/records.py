@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pixmill.core.errors import ImageErrorCode
-from pixmill.core.leases import Lease, Work
+from pixmill.core.leases import Lease, Work, judge
 from pixmill.core.model import (
     Failure,
     Notice,
@@ -20,6 +20,7 @@ from pixmill.core.options import Options
 from pixmill.ports import Store
 
 NOW = 1_800_000_000.0
+LATE = NOW + 1000
 
 
 def a_request(request_id: str = "req_a", images: int = 3) -> Request:
@@ -88,3 +89,16 @@ def ingested(store: Store, request_id: str = "req_a", urls: int = 3) -> None:
         ],
     )
     store.finish_ingest(lease, now=NOW)
+
+
+def lose(store: Store, now: float = LATE) -> None:
+    """Let all leases run out and take their work back."""
+    for lost in store.lost_leases(now=now):
+        store.take_back(lost, judge(lost), now=now)
+
+
+def finishing(store: Store, shards: list[Lease]) -> Lease:
+    """Complete shards, the last ones of their request, and claim its finish."""
+    for shard in shards:
+        store.complete_shard(shard, now=NOW)
+    return claimed(store, Work.FINISH)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 0.05
+BUSY_SECONDS = 0.25
 """How long a call waits for other processes to count, each for a fraction of a millisecond."""
 
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
