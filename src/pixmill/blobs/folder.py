@@ -65,7 +65,7 @@ class FolderBlobs:
     def look(self, key: str) -> BlobInfo:
         """Return what is known of a stored file; raises NotFound."""
         with _looking_for(key):
-            found = Path(self._path(key)).stat()
+            found = Path(self._path(key)).lstat()  # links lead elsewhere, and none are made here
         if not stat.S_ISREG(found.st_mode):
             raise NotFound(f"There is no file {key!r}.")
         # A replaced file is another one (its inode), even within one tick of the file system.

@@ -1,0 +1,192 @@
+"""``GET /api/files/…``: the stored images, for web pages and whatever caches stand before them.
+
+No key is needed: the ids in the addresses cannot be guessed. Nothing but a stored image has an
+address here, since only what looks exactly like the key of one is looked for at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from email.utils import formatdate, parsedate_to_datetime
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from fastapi.routing import APIRoute
+from starlette.requests import Request as Call
+from starlette.responses import Response
+
+from pixmill.core.errors import NotFound, StoreUnavailable
+from pixmill.ports import BlobInfo, Blobs
+from pixmill.web.etags import has_already
+from pixmill.web.problems import CallRefused, Code, documented
+from pixmill.web.ranges import NotSatisfiable, Span, span_of
+from pixmill.web.streams import stream_file
+
+SMALL = 256 * 1024
+"""Bytes up to which a file is read at once, in the event loop: a thread would cost more."""
+
+KEY = re.compile(r"images/req_[a-z2-7]{26}/[0-9]{7,18}\.[a-z0-9]{2,5}")
+"""The keys of stored images (``core.shards.image_key``)."""
+
+TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "avif": "image/avif",
+        "jpg": "image/jpeg",
+        "png": "image/png",
+        "webp": "image/webp",
+    }
+)
+"""Media types by extension."""
+
+
+class _InLoop(APIRoute):
+    """A route whose endpoint is called right in the event loop, with nothing in between."""
+
+    def get_route_handler(self) -> Callable[[Call], Coroutine[Any, Any, Response]]:
+        async def answer(call: Call) -> Response:
+            response: Response = self.endpoint(call, call.path_params["key"])
+            return response
+
+        return answer
+
+
+router = APIRouter(route_class=_InLoop, tags=["results"])
+
+Key = Annotated[
+    str,
+    Path(
+        description="The key of a stored image, as output URLs have it.",
+        examples=["images/req_4c7t2yqm5ghx3vd6w7ze2kbnoa/0000001.jpg"],
+    ),
+]
+_IMAGE: Mapping[str, Any] = {
+    "content": {
+        media: {"schema": {"type": "string", "format": "binary"}} for media in TYPES.values()
+    }
+}
+_HEADERS: Mapping[str, Any] = {
+    name: {"description": what, "schema": {"type": "string"}}
+    for name, what in {
+        "ETag": "A strong tag of the image.",
+        "Last-Modified": "When it was stored.",
+        "Cache-Control": "The image never changes.",
+        "Accept-Ranges": "Ranges of bytes can be asked for.",
+    }.items()
+}
+_RANGE = {"Content-Range": {"description": "Which bytes.", "schema": {"type": "string"}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {**_IMAGE, "description": "The image.", "headers": _HEADERS},
+    206: {**_IMAGE, "description": "A part of the image.", "headers": {**_HEADERS, **_RANGE}},
+    304: {"description": "The image is what the client has already.", "headers": _HEADERS},
+    **documented(
+        Code.NOT_FOUND, Code.RANGE_NOT_SATISFIABLE, Code.STORE_UNAVAILABLE, Code.STORAGE_FAILURE
+    ),
+}
+
+
+@router.head(
+    "/files/{key:path}",
+    operation_id="headFile",
+    summary="Look at a stored image",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+@router.get(
+    "/files/{key:path}",
+    operation_id="getFile",
+    summary="Get a stored image",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+def stored_file(call: Call, key: Key) -> Response:
+    """A stored image. It needs no key and never changes; caches may keep it for ever.
+
+    Ranges are served one at a time; who asks for several gets the whole image.
+    """
+    if KEY.fullmatch(key) is None:
+        raise _missing()
+    blobs: Blobs = call.app.state.service.blobs
+    try:
+        info = blobs.look(key)
+        return _answer(call, blobs, key, info)
+    except NotFound:
+        raise _missing() from None
+
+
+def _missing() -> CallRefused:
+    # It may be stored later, and is never there again once deleted: caches must not keep either.
+    return CallRefused(
+        Code.NOT_FOUND, "There is no such image.", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _answer(call: Call, blobs: Blobs, key: str, info: BlobInfo) -> Response:
+    headers = {
+        "ETag": f'"{info.etag}"',
+        "Last-Modified": formatdate(info.modified, usegmt=True),
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Accept-Ranges": "bytes",
+    }
+    if _unchanged(call, headers["ETag"], info.modified):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+    span = _span(call, headers, info.size) if call.method == "GET" else None
+    if span:
+        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{info.size}"
+    status = 206 if span else 200
+    if call.method == "HEAD":
+        return Response(headers={**headers, "Content-Length": str(info.size)})
+    return _body(blobs, key, info, span, headers, status)
+
+
+def _unchanged(call: Call, tag: str, modified: float) -> bool:
+    """Whether the client has the image already; its tag, if sent, counts before its time."""
+    if "if-none-match" in call.headers:
+        return has_already(call, tag)
+    since = call.headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        return int(modified) <= parsedate_to_datetime(since).timestamp()
+    except (ValueError, OverflowError):  # no date
+        return False
+
+
+def _span(call: Call, headers: Mapping[str, str], size: int) -> Span | None:
+    """The bytes that are asked for, if ``If-Range`` still stands for this file."""
+    condition = call.headers.get("if-range")
+    if condition is not None and condition not in {headers["ETag"], headers["Last-Modified"]}:
+        return None
+    try:
+        return span_of(call.headers.get("range"), size)
+    except NotSatisfiable:
+        raise CallRefused(
+            Code.RANGE_NOT_SATISFIABLE,
+            f"The image has {size} bytes.",
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
+
+
+def _body(
+    blobs: Blobs,
+    key: str,
+    info: BlobInfo,
+    span: Span | None,
+    headers: Mapping[str, str],
+    status: int,
+) -> Response:
+    """The answer with its bytes, which must be those of the file that ``info`` is about."""
+    file = blobs.open(key)
+    if info.size > SMALL:
+        if file.seek(0, os.SEEK_END) == info.size:
+            return stream_file(file, span or Span(0, info.size), headers, status)
+        file.close()
+    else:
+        with file:
+            data = file.read(SMALL + 1)
+        if len(data) == info.size:
+            return Response(data[span.start : span.end] if span else data, status, headers)
+    raise StoreUnavailable(f"{key} was stored anew at this moment.")
