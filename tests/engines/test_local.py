@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
 import pytest
 
 from pixmill.core.errors import StorageFailure
-from pixmill.engines.local import LONGEST_PAUSE, LocalEngine
+from pixmill.engines.local import CANNOT_GO_ON, LONGEST_PAUSE, LocalEngine
 
 WAITS = "import sys; sys.stdin.read()"
 
@@ -62,3 +63,26 @@ def test_a_stop_ends_all_workers_even_if_nobody_can_be_told():
     with pytest.raises(StorageFailure):
         workers.stop(5)
     assert all(process and process.returncode is not None for process in processes)
+
+
+def test_a_ctrl_c_of_the_terminal_is_not_for_workers():
+    program = "import os, signal, sys; os.kill(os.getpid(), signal.SIGINT); sys.exit(7)"
+    workers = engine(program)
+    workers.start()
+    process = workers._slots[0].process
+    assert process
+    assert process.wait(10) == 7, "it was not interrupted"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    workers.stop(5)
+
+
+def test_workers_are_started_again_when_they_are_to_try_again():
+    workers = engine(f"import sys; sys.exit({CANNOT_GO_ON})")
+    workers.start()
+    wait_until(lambda: workers.failure, workers.check)
+    assert workers.pids() == []
+    workers.try_again()
+    assert workers.failure is None
+    workers.check()
+    assert len(workers.pids()) == 1
+    workers.stop(5)

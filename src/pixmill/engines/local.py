@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -114,7 +115,7 @@ class LocalEngine:
         slot.name = f"{self._name}-{slot.number}.{slot.generation}"
         slot.started = time.monotonic()
         try:
-            with self._log() as log_file:
+            with self._log() as log_file, _no_ctrl_c():
                 slot.process = subprocess.Popen(
                     self._command(slot.name),
                     env=self._environment,
@@ -143,6 +144,19 @@ class LocalEngine:
             self.failure = f"Workers end with code {process.returncode} again and again.{where}"
         doublings = min(slot.deaths - 1, 10)  # far beyond the longest pause
         slot.start_at = now + min(LONGEST_PAUSE, 0.5 * (2**doublings - 1))
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Processes started meanwhile are not interrupted by a terminal's Ctrl-C.
+
+    A worker ignores it anyway, but only once it has come so far.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(process: subprocess.Popen[str], deadline: float) -> None:
