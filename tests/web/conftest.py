@@ -9,13 +9,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from pixmill.blobs.folder import FolderBlobs
 from pixmill.settings import Settings
-from pixmill.stores.sqlite import SqliteAccess, SqliteStore
 from pixmill.web.app import create_app
 from pixmill.web.service import Service
-from pixmill.wiring import clock
-from tests.web.server import serving
+from tests.web.server import open_service, serving
 
 
 @pytest.fixture
@@ -27,11 +24,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def service(settings: Settings) -> Iterator[Service]:
     """A service without keys and without requests."""
-    path = settings.data_dir / "pixmill.db"
-    store, access = SqliteStore(path), SqliteAccess(path)
-    yield Service(settings, store, access, FolderBlobs(settings.data_dir), clock)
-    access.close()
-    store.close()
+    with open_service(settings) as made:
+        yield made
 
 
 @pytest.fixture

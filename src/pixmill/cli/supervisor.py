@@ -149,7 +149,7 @@ def _config(app: CallLog, service: Service, door: Door) -> uvicorn.Config:
         http="httptools",
         loop="uvloop",
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -118,10 +118,10 @@ def _checked(parts: FormData, max_size: int) -> Form:
 
 def _only_file(files: list[UploadFile], max_size: int) -> UploadFile:
     if len(files) != 1:
-        many = "more than one file" if files else "no file"
+        many = "has more than one file" if files else "has no file, or ends before its file does"
         raise CallRefused(
             Code.INVALID_CALL,
-            f"The form has {many}. Send one CSV as the file field 'csv' (or 'file').",
+            f"The form {many}. Send one CSV as the file field 'csv' (or 'file').",
         )
     if (files[0].size or 0) > max_size:
         raise CallRefused(Code.UPLOAD_TOO_LARGE, upload_too_large(max_size))

@@ -31,9 +31,8 @@ EXPOSED = (
 class HeadersMiddleware:
     """Adds the headers that an answer does not set itself."""
 
-    def __init__(self, app: ASGIApp, *, tls: bool) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._tls = tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on, and its answer back with more headers."""
@@ -41,7 +40,7 @@ class HeadersMiddleware:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        defaults = self._defaults(scope["path"])
+        defaults = _defaults(scope)
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -53,13 +52,14 @@ class HeadersMiddleware:
 
         await self._app(scope, receive, send_on)
 
-    def _defaults(self, path: str) -> dict[str, str]:
-        found = dict(SECURITY)
-        if path.startswith("/api/files/"):
-            # Pictures are there to be shown on other sites.
-            found["Cross-Origin-Resource-Policy"] = "cross-origin"
-        else:
-            found["Cache-Control"] = "no-store"
-        if self._tls:
-            found["Strict-Transport-Security"] = HSTS
-        return found
+
+def _defaults(scope: Scope) -> dict[str, str]:
+    found = dict(SECURITY)
+    if scope["path"].startswith("/api/files/"):
+        # Pictures are there to be shown on other sites.
+        found["Cross-Origin-Resource-Policy"] = "cross-origin"
+    else:
+        found["Cache-Control"] = "no-store"
+    if scope["scheme"] == "https":
+        found["Strict-Transport-Security"] = HSTS
+    return found
