@@ -1,4 +1,4 @@
--- The embedded store. Times are seconds since the epoch (UTC); sizes are bytes and pixels.
+-- A store as the first version of its schema had it, with a request at work and one that ended.
 
 CREATE TABLE requests (
   id          TEXT PRIMARY KEY,
@@ -79,3 +79,32 @@ CREATE TABLE products (
   images     TEXT NOT NULL,                -- JSON list: the sequences of the images they name
   PRIMARY KEY (request_id, sequence)
 ) WITHOUT ROWID;
+
+INSERT INTO requests VALUES
+  ('req_done', 'COMPLETED', 'old.csv', 'digest 1',
+   '{"quality": 61}', '{"serial_col": null, "name_col": null, "url_cols": ["Photo"], "encoding": null, "delimiter": ";", "url_separator": null, "skip_invalid_rows": false, "neutralise_formulas": true, "local_folder": null}',
+   2, 1, 1, 1, NULL, 1790000000.0, 1790000009.5, 1790000009.5, 2, 0, 1790000008.0),
+  ('req_at_work', 'PROCESSING', 'new.csv', 'digest 2',
+   '{}', '{"serial_col": null, "name_col": null, "url_cols": [], "encoding": null, "delimiter": null, "url_separator": null, "skip_invalid_rows": false, "neutralise_formulas": true, "local_folder": null}',
+   1, 1, 0, 0, NULL, 1790000020.0, 1790000021.0, NULL, 1, 1, 0);
+INSERT INTO work (request_id, kind, number, first, last, state) VALUES
+  ('req_done', 'ingest', 0, 0, 0, 'done'),
+  ('req_done', 'shard', 1, 1, 2, 'done'),
+  ('req_done', 'finish', 0, 0, 0, 'done'),
+  ('req_at_work', 'ingest', 0, 0, 0, 'done'),
+  ('req_at_work', 'shard', 1, 1, 1, 'open');
+INSERT INTO images (request_id, sequence, url, url_digest, reference_count) VALUES
+  ('req_done', 1, 'http://shop.example/1.jpg', X'01', 1),
+  ('req_done', 2, 'http://shop.example/2.jpg', X'02', 1),
+  ('req_at_work', 1, 'http://shop.example/3.jpg', X'01', 1);
+UPDATE images SET status = 'done', attempts = 1, duration = 0.25, key = 'images/req_done/0000001.jpg',
+  format = 'jpeg', bytes_in = 1000, bytes_out = 400, width = 30, height = 20, source_format = 'png',
+  source_width = 300, source_height = 200, notices = 'damaged'
+  WHERE request_id = 'req_done' AND sequence = 1;
+UPDATE images SET status = 'failed', attempts = 3, duration = 0.5, code = 'http_error',
+  message = 'It answered 404.' WHERE request_id = 'req_done' AND sequence = 2;
+INSERT INTO products VALUES
+  ('req_done', 1, 'S1', 'Product 1', '["http://shop.example/1.jpg", "http://shop.example/2.jpg"]', '[1, 2]'),
+  ('req_at_work', 1, 'S2', 'Product 2', '["http://shop.example/3.jpg"]', '[1]');
+
+PRAGMA user_version = 1;

@@ -81,7 +81,7 @@ class FolderBlobs:
         source = f"{self._path(folder)}/"  # with the slash, a file of that name stays
         try:
             self._trash.mkdir(parents=True, exist_ok=True)
-            Path(source).rename(self._trash / f"{os.getpid()}-{os.urandom(6).hex()}")
+            os.replace(source, self._trash / f"{os.getpid()}-{os.urandom(6).hex()}")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:

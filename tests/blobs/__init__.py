@@ -1,0 +1,1 @@
+"""What the blobs keep to themselves, beside their contract."""
