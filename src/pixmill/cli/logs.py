@@ -14,7 +14,7 @@ _SECRET = re.compile(r"(pixmill_[a-z2-7]{13})_[a-z2-7]{20,}")
 
 
 class PlainLines(logging.Formatter):
-    """Level, logger and message; the secret of an API key is left out, wherever it came from."""
+    """Time, level, logger and message; the secret of an API key is left out, wherever it came from."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -52,5 +52,5 @@ def set_up_logging(settings: Settings) -> None:
     if settings.log_format == "json":
         handler.setFormatter(JsonLines())
     else:
-        handler.setFormatter(PlainLines("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)

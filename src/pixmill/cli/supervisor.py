@@ -27,7 +27,7 @@ from pixmill.web.service import Service
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-TRY_AGAIN_SECONDS = 30.0
+TRY_AGAIN_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep their connections, so that it is never us who hangs up on a call."""
 STOP_SECONDS = 5.0
@@ -126,7 +126,7 @@ class _Care:
         if failure and now >= self._tried + TRY_AGAIN_SECONDS:
             self._tried = now
             self._engine.try_again()
-        if self._failure and not failure and now >= self._tried + 2 * SETTLED_SECONDS:
+        if self._failure and not failure and now >= self._tried + SETTLED_SECONDS:
             log.info("the workers go on")
             self._failure = None
         self._failure = failure or self._failure
