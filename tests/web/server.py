@@ -31,7 +31,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application until the end of the block; yields its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

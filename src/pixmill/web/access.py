@@ -49,6 +49,7 @@ def identified(
         return Caller(NOBODY, None)
     shown = bearer.credentials if bearer else header
     key = _opened(service.access, shown) if shown else None
+    call.state.key_id = key.id if key else None  # for the log of calls
     count_call(call, service, key)
     if key is None:
         raise _unauthenticated(shown)

@@ -26,7 +26,7 @@ from pixmill.web import (
 from pixmill.web.access import Identified
 from pixmill.web.body_cap import BodyCapMiddleware
 from pixmill.web.handlers import IncidentsMiddleware, add_handlers
-from pixmill.web.headers import EXPOSED, HeadersMiddleware
+from pixmill.web.headers import ALLOWED, EXPOSED, HeadersMiddleware
 from pixmill.web.openapi import contract
 from pixmill.web.origins import cors_origins
 from pixmill.web.service import Service
@@ -92,7 +92,7 @@ def _surround(app: FastAPI, service: Service) -> None:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "If-None-Match"],
+            allow_headers=ALLOWED,
             expose_headers=EXPOSED,
         )
     app.add_middleware(HeadersMiddleware)

@@ -73,7 +73,7 @@ async def _refused(_call: Call, error: Exception) -> Response:
 async def _explained(call: Call, error: Exception) -> Response:
     """Answer what pixmill raises on purpose."""
     assert isinstance(error, PixmillError)  # noqa: S101  # registered for nothing else
-    return problem_response(refusal_of(error, f"{call.method} {call.url.path}"))
+    return problem_response(refusal_of(error, _where(call.scope)))
 
 
 def refusal_of(error: PixmillError, where: str) -> CallRefused:
@@ -108,6 +108,11 @@ def incident(error: Exception, where: str) -> CallRefused:
     return CallRefused(
         Code.INTERNAL_ERROR, f"This should not happen. The service's log tells more: {name}."
     )
+
+
+def _where(scope: Scope) -> str:
+    """The call, on one line whatever its path holds."""
+    return f"{scope['method']} {scope['path']!r}"
 
 
 async def _invalid(_call: Call, error: Exception) -> Response:
@@ -161,5 +166,5 @@ class IncidentsMiddleware:
         except Exception as error:  # the service goes on whatever one call meets
             if started or scope["type"] != "http":
                 raise
-            refused = incident(error, f"{scope['method']} {scope['path']}")
+            refused = incident(error, _where(scope))
             await problem_response(refused)(scope, receive, send)

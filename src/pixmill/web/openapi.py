@@ -5,11 +5,13 @@ The calls say what is special about them; what may happen to any of them is adde
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from pixmill.web.problems import MEDIA_TYPE, Code, documented
@@ -73,8 +75,9 @@ def contract(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=TAGS,
     )
-    for path in made["paths"].values():
-        for call in path.values():
+    made["paths"] = {_camel_path(path): calls for path, calls in made["paths"].items()}
+    for calls in made["paths"].values():
+        for call in calls.values():
             _complete(call)
     components = made.setdefault("components", {})
     components["schemas"] = _schemas(components.get("schemas", {}))
@@ -82,10 +85,16 @@ def contract(app: FastAPI) -> dict[str, Any]:
     return made
 
 
+def _camel_path(path: str) -> str:
+    return re.sub(r"{(\w+)}", lambda name: f"{{{to_camel(name[1])}}}", path)
+
+
 def _complete(call: dict[str, Any]) -> None:
     """Add to a call what may happen to any."""
     for parameter in call.get("parameters", ()):
         parameter["schema"] = _never_null(parameter["schema"])
+        if parameter["in"] == "path":
+            parameter["name"] = to_camel(parameter["name"])
     answers = call["responses"]
     if "application/json" in answers.get("422", {}).get("content", {}):
         del answers["422"]  # FastAPI's own error body, which this service never sends
