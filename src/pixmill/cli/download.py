@@ -52,16 +52,17 @@ def download(
         raise click.UsageError("Choose one of --images and --report.")
     kind = "-images.zip" if images else "-errors.csv" if report else ".csv"
     path = output or Path(f"{request_id}{kind}")
-    target: Path | BinaryIO = sys.stdout.buffer if str(path) == "-" else path
+    piped = str(path) == "-"
+    target: Path | BinaryIO = sys.stdout.buffer if piped else path
     with connected(given) as client:
         try:
-            with writing(path), waiting("Fetching"):
+            with writing("to standard output" if piped else path), waiting("Fetching"):
                 _fetch(client, request_id, target, images=images, report=report, partial=partial)
         except ServiceRefused as refused:
             if refused.code != Code.WRONG_STATE:
                 raise
             raise WrongState(_not_yet(client, request_id, refused, given)) from None
-    if isinstance(target, Path):
+    if not piped:
         click.echo(path)
         if path.is_file():
             err.print(size(path.stat().st_size))

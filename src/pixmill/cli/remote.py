@@ -69,11 +69,19 @@ def wait_for(client: Client, request_id: str, given: Mapping[str, Any]) -> Reque
         ) from None
 
 
-def ended(client: Client, request: RequestDetail | None, given: Mapping[str, Any]) -> int:
-    """Say how a request ended that was waited for; return the exit code."""
+def ended(
+    client: Client,
+    request: RequestDetail | None,
+    given: Mapping[str, Any],
+    output: Path | None = None,
+) -> int:
+    """Say how a request ended that was waited for; return the exit code.
+
+    ``output`` is where its output CSV has been written to.
+    """
     if request is None:
         return INTERRUPTED
-    show_request(request, client.totals(request.request_id), given, console=err)
+    show_request(request, client.totals(request.request_id), given, output, err)
     return exit_code(request)
 
 
@@ -89,6 +97,7 @@ def show_request(
     request: RequestSummary,
     totals: ResultTotals,
     given: Mapping[str, Any],
+    output: Path | None = None,
     console: Console = out,
 ) -> None:
     """Say where a request stands, and what can be done with it."""
@@ -101,15 +110,15 @@ def show_request(
     if request.error_message:
         show_line("error", one_line(request.error_message), "red", console)
     else:
-        _show_next(request, given)
+        _show_next(request, given, output)
 
 
-def _show_next(request: RequestSummary, given: Mapping[str, Any]) -> None:
+def _show_next(request: RequestSummary, given: Mapping[str, Any], output: Path | None) -> None:
     """Say what can be done with a request."""
     if not request.status.terminal:
         err.print(f"Watch it with: {command(given, 'status', request.request_id, '--watch')}")
         return
-    err.print(f"Output CSV: {command(given, 'download', request.request_id)}")
+    err.print(f"Output CSV: {output or command(given, 'download', request.request_id)}")
     if request.failed_images:
         failed = command(given, "download", request.request_id, "--report", "errors")
         err.print(f"What failed: {failed}")
@@ -130,7 +139,7 @@ def one_line(text: str) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path | str) -> Iterator[None]:
     """Say which file it is that cannot be written."""
     try:
         yield
@@ -152,6 +161,8 @@ def _explain(refused: ServiceRefused, settings: Settings) -> NoReturn:
                 " create` has made where the service runs."
             ) from None
         case Code.NOT_FOUND:
-            raise NotFound(f"{refused.message} `pixmill status` lists your requests.") from None
+            raise NotFound(
+                f"{one_line(refused.message)} `pixmill status` lists your requests."
+            ) from None
         case _:
             raise PixmillError(one_line(refused.message)) from None

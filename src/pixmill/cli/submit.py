@@ -84,7 +84,7 @@ def submit(
         if request and output and not request.error_message:
             with writing(output):
                 client.download(accepted.request_id, output)
-        return ended(client, request, given)
+        return ended(client, request, given, output)
 
 
 def _check_output(output: Path, csv: Path) -> None:

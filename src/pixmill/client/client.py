@@ -16,6 +16,7 @@ from pixmill.client.watch import follow
 from pixmill.client.wire import Wire
 from pixmill.core.errors import InvalidOption
 from pixmill.core.model import ImageStatus, RequestStatus
+from pixmill.web.cursors import MOST
 from pixmill.web.schemas import (
     ImageResult,
     ProductStatus,
@@ -127,7 +128,7 @@ class Client:
         """All products of a request, in the order of its CSV."""
         cursor = None
         while True:
-            page = self.status(request_id, cursor=cursor)
+            page = self.status(request_id, limit=MOST, cursor=cursor)
             yield from page.products
             if (cursor := page.next_cursor) is None:
                 return
@@ -138,7 +139,7 @@ class Client:
         """All images of a request, or those of a status (``pending``, ``done``, ``failed``)."""
         cursor = None
         while True:
-            page = self._results(request_id, status=status, cursor=cursor)
+            page = self._results(request_id, status=status, limit=MOST, cursor=cursor)
             yield from page.images
             if (cursor := page.next_cursor) is None:
                 return

@@ -20,7 +20,7 @@ from pixmill.web.schemas import Schema
 
 Body = TypeVar("Body", bound=Schema)
 
-FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 60.0
 """Seconds; a service that asks for more patience than this is not tried again."""
 
