@@ -319,3 +319,9 @@ class Blobs(Protocol):
 
     def delete_all(self, folder: str) -> None:
         """Delete all files whose keys begin with ``folder`` and a slash; none is no error."""
+
+    def clean(self, *, idle_seconds: float = 0.0) -> None:
+        """Remove what killed processes left half-written and half-deleted.
+
+        Others may be writing if ``idle_seconds`` says for how long none of them lets a file be.
+        """

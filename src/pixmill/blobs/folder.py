@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,9 +90,19 @@ class FolderBlobs:
         self._flush()  # or a power cut would bring them back, with nobody left to delete them
         self._empty_trash()
 
-    def clean(self) -> None:
-        """Remove what a killed process left half-written; only when no other process writes."""
-        shutil.rmtree(self._partial, ignore_errors=True)
+    def clean(self, *, idle_seconds: float = 0.0) -> None:
+        """Remove what killed processes left half-written and half-deleted.
+
+        Others may be writing if ``idle_seconds`` says for how long none of them lets a file be.
+        """
+        latest = time.time() - idle_seconds
+        try:
+            for partial in self._partial.iterdir() if self._partial.exists() else ():
+                with suppress(FileNotFoundError):  # finished or removed by others meanwhile
+                    if partial.stat().st_mtime <= latest:
+                        partial.unlink()
+        except OSError as error:
+            raise _failure("clean", str(self._partial), error) from error
         self._empty_trash()
 
     def _empty_trash(self) -> None:

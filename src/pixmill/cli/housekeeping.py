@@ -14,19 +14,22 @@ log = logging.getLogger(__name__)
 FIRST_SECONDS = 10.0
 """A start is busy enough without it."""
 EVERY_SECONDS = 3600.0
+IDLE_SECONDS = 3600.0
+"""Files are written in seconds; what nobody has touched for this long was left by the dead."""
 
 
 def keep_house(service: Service, closing: threading.Event) -> None:
-    """Delete expired requests once an hour, until the service closes."""
+    """Delete expired requests and the leftovers of killed processes, until the service closes."""
     wait = FIRST_SECONDS
     while not closing.wait(wait):
         wait = EVERY_SECONDS
         try:
+            service.blobs.clean(idle_seconds=IDLE_SECONDS)
             delete_what_expired(service, closing)
         except PixmillError as error:  # the next hour may be better
-            log.warning("cannot delete expired requests: %s", error)
+            log.warning("cannot clear away what is old: %s", error)
         except Exception:  # a mistake of ours: it must not end the service
-            log.exception("cannot delete expired requests")
+            log.exception("cannot clear away what is old")
 
 
 def delete_what_expired(service: Service, closing: threading.Event) -> None:
