@@ -31,8 +31,8 @@ from pixmill.web.openapi import contract
 from pixmill.web.origins import cors_origins
 from pixmill.web.service import Service
 
-API = (upload, status, requests, events, results, download, files)
-"""The modules with the calls below ``/api``."""
+API = (files, upload, status, requests, events, results, download)
+"""The modules with the calls below ``/api``; what is called most is looked for first."""
 OUTSIDE_API = (health, metrics)
 """The modules with the other calls."""
 
