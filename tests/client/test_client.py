@@ -137,6 +137,26 @@ def test_every_page_is_walked(client: Client, monkeypatch: pytest.MonkeyPatch) -
     client.delete(request_id)
 
 
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ("", (None, None)),
+        ("Serial Number,Product Name,Colour\n1,A,x\n", (1, None)),
+        ("Serial Number,Product Name,Image\n1,A,nope\n", (2, "Image")),
+    ],
+    ids=["file", "row", "cell"],
+)
+def test_a_refusal_says_what_and_where(
+    client: Client, body: str, where: tuple[int | None, str | None]
+) -> None:
+    with pytest.raises(ServiceRefused) as raised:
+        client.upload(io.BytesIO(body.encode()))
+    assert (raised.value.code, raised.value.total_errors) == ("sheet_rejected", 1)
+    (problem,) = raised.value.errors
+    assert (problem.line, problem.column) == where
+    assert problem.message
+
+
 def test_the_columns_that_are_named_are_read(tmp_path: Path, client: Client) -> None:
     path = tmp_path / "odd.csv"
     path.write_bytes(

@@ -35,8 +35,8 @@ class Schema(BaseModel):
 class SheetProblem(Schema):
     """One thing that is wrong with, or odd about, a CSV."""
 
-    line: int | None = Field(description="Line of the file, from 1; null for the whole file.")
-    column: str | None = Field(description="The column's header; null for the whole row.")
+    line: int | None = Field(None, description="Line of the file, from 1; null for the whole file.")
+    column: str | None = Field(None, description="The column's header; null for the whole row.")
     code: str = Field(examples=["invalid_url"])
     message: str = Field(description="What is wrong and how to mend it.")
 
