@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types format bench docs lock clean
+.PHONY: help run serve test lint types format bench docs lock clean
 
 help: ## show what a developer can do here
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ $(READY): requirements/dev.txt pyproject.toml
 
 run: $(READY) ## process the sample catalogue into out/
 	$(BIN)/python examples/run_catalogue.py
+
+serve: $(READY) ## serve the HTTP API on http://127.0.0.1:8000, data in pixmill-data/
+	$(BIN)/pixmill serve
 
 test: $(READY) lint types ## everything: lint, types, tests
 	$(BIN)/pytest

@@ -27,7 +27,7 @@ def maker() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "errors.md", "cli.md"])
+@pytest.mark.parametrize("name", ["settings.md", "errors.md", "cli.md", "http.md", "openapi.json"])
 def test_pages_made_from_code_are_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == maker().pages()[name], "run `make docs`"
 
