@@ -51,6 +51,21 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
 
 """
 
+_EVENT = {
+    "type": "object",
+    "description": "Each event of the stream.",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["progress", "done"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Progress"},
+        },
+    },
+}
+
 
 @router.get(
     "/requests/{request_id}/events",
@@ -61,7 +76,7 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
         200: {
             "description": "Events until the request is finished: `progress` whenever something"
             " has changed, then `done`. The data of both is a `Progress` as JSON.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
         },
         204: {"description": "The request is finished, and the client knows it: do not reconnect."},
         **documented(Code.NOT_FOUND, Code.STORAGE_FAILURE),

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as Call
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixmill.core.errors import (
@@ -24,7 +24,7 @@ from pixmill.core.errors import (
     StoreUnavailable,
     WrongState,
 )
-from pixmill.web.problems import KINDS, MEDIA_TYPE, CallRefused, Code, for_http
+from pixmill.web.problems import KINDS, MEDIA_TYPE, CallRefused, Code, for_http, to_json
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ def add_handlers(app: FastAPI) -> None:
 
 def problem_response(refused: CallRefused) -> Response:
     """The answer of a refused call."""
-    return Response(
-        refused.document.model_dump_json(by_alias=True, exclude_none=True),
+    return JSONResponse(
+        to_json(refused.document),
         status_code=refused.document.status,
         headers=dict(refused.headers),
         media_type=MEDIA_TYPE,

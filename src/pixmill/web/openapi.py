@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from pixmill.web.problems import MEDIA_TYPE, Code, documented
-from pixmill.web.schemas import ProblemDocument, UploadForm
+from pixmill.web.schemas import ProblemDocument, Progress, UploadForm
 
 DESCRIPTION = """\
 pixmill takes a CSV of product image URLs, fetches and compresses every image, stores and serves the
@@ -113,10 +113,12 @@ def _complete(call: dict[str, Any]) -> None:
 
 
 def _never_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter, which can be left out, but not be null."""
+    """The schema of a parameter or a part of a form, which can be left out, but not be null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    rest = {name: value for name, value in schema.items() if name != "anyOf"}
-    return kinds[0] | rest if len(kinds) == 1 else dict(schema)
+    if len(kinds) != 1:
+        return dict(schema)
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
+    return {**kinds[0], **rest}
 
 
 def _merge(answer: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -134,8 +136,14 @@ def _merge(answer: dict[str, Any], more: Mapping[str, Any]) -> None:
 def _schemas(found: Mapping[str, Any]) -> dict[str, Any]:
     """The schemas, with those of bodies that FastAPI does not know of and without its own."""
     _, made = models_json_schema(
-        [(ProblemDocument, "serialization"), (UploadForm, "validation")],
+        [
+            (ProblemDocument, "serialization"),
+            (UploadForm, "validation"),
+            (Progress, "serialization"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
+    form = made["$defs"]["UploadForm"]["properties"]
+    form.update({name: _never_null(schema) for name, schema in form.items()})
     ours = {name: schema for name, schema in found.items() if "ValidationError" not in name}
     return dict(sorted((made["$defs"] | ours).items()))

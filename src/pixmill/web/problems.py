@@ -173,6 +173,12 @@ def for_http(message: str) -> str:
 _FLAG = re.compile(r"--(serial-col|name-col|url-col|encoding|delimiter|url-separator)\b")
 
 
+def to_json(document: ProblemDocument) -> dict[str, Any]:
+    """A problem document as it is sent: without ``errors`` where a CSV is not the matter."""
+    absent = {name for name in ("errors", "total_errors") if getattr(document, name) is None}
+    return document.model_dump(mode="json", by_alias=True, exclude=absent)
+
+
 def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a call that may end with these problems, for the OpenAPI document."""
     found: dict[int | str, dict[str, Any]] = {}
@@ -187,7 +193,5 @@ def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
             },
         )
         answer["description"] += f"{'; ' if answer['description'] else ''}`{code}`: {kind.title}"
-        answer["content"][MEDIA_TYPE]["examples"][code.value] = {
-            "value": example.model_dump(by_alias=True, exclude_none=True)
-        }
+        answer["content"][MEDIA_TYPE]["examples"][code.value] = {"value": to_json(example)}
     return found
