@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -96,6 +97,22 @@ def test_a_stop_ends_streams_of_events_and_lets_calls_end(tmp_path: Path) -> Non
             stopping.join(30)
         assert service.process.returncode == 0
         assert "broken off" not in service.said()
+        assert "Traceback" not in service.said()
+
+
+def test_calls_that_do_not_end_in_time_are_told_to_come_back(tmp_path: Path) -> None:
+    with services.serving(tmp_path / "data", grace_seconds=1) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as slow:
+            slow.sendall(
+                b"POST /api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+            )
+            wait_until(lambda: service.get("/health").status_code == 200)
+            assert seconds_to_stop(service) < 20
+            answer = b"".join(iter(lambda: slow.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"The service is stopping" in answer
         assert "Traceback" not in service.said()
 
 

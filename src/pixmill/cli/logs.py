@@ -14,7 +14,7 @@ _SECRET = re.compile(r"(pixmill_[a-z2-7]{13})_[a-z2-7]{20,}")
 
 
 class PlainLines(logging.Formatter):
-    """Time, level, logger and message; the secret of an API key is left out, wherever it came from."""
+    """Time, level, logger and message, without the secrets of API keys, wherever they came from."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""

@@ -15,6 +15,7 @@ import uvicorn
 
 from pixmill import wiring
 from pixmill.cli.call_log import CallLog
+from pixmill.cli.cut_off import CutOff
 from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, SOME_FAILED
 from pixmill.cli.housekeeping import keep_house
 from pixmill.cli.listen import Door
@@ -49,7 +50,7 @@ class Supervisor:
         self._app = create_app(service)
         self._closing = self._app.state.closing = threading.Event()
         self._app.state.engine_failure = None
-        self._server = uvicorn.Server(_config(CallLog(self._app), service, door))
+        self._server = uvicorn.Server(_config(CallLog(CutOff(self._app)), service, door))
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._engine = wiring.local_engine(settings, service.store, name)
         self._care = _Care(self._engine)
