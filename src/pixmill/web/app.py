@@ -96,6 +96,7 @@ def _surround(app: FastAPI, service: Service) -> None:
             expose_headers=EXPOSED,
         )
     app.add_middleware(HeadersMiddleware)
+    app.add_middleware(metrics.HttpMetrics, meters=app.state.meters)
 
 
 @ROUTER.get("/openapi.json", include_in_schema=False)

@@ -1,0 +1,299 @@
+"""Downloads: the sheets and the pictures, whole or as far as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import socket
+import zipfile
+from email.message import Message
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import pytest
+
+from pixmill.core.leases import Lease, Work
+from pixmill.core.model import Product, Request
+from pixmill.core.shards import sheet_key
+from pixmill.web.service import Service
+from tests.web.life import (
+    PICTURE,
+    claimed,
+    finished,
+    ingested,
+    settle,
+    sheet,
+    submitted,
+)
+from tests.web.waiting import wait_until
+
+INPUT = "Serial Number,Product Name,Input Image Urls"
+HEAD = f"{INPUT},Output Image Urls"
+
+
+def outputs(answer: httpx.Response) -> list[str]:
+    """The cells of the column of outputs."""
+    assert answer.status_code == 200, answer.text
+    return [row["Output Image Urls"] for row in csv.DictReader(io.StringIO(answer.text))]
+
+
+def url(request: Request, sequence: int) -> str:
+    """The URL of an image."""
+    return f"/api/files/images/{request.id}/{sequence:07d}.jpg"
+
+
+def test_the_output_is_the_stored_sheet_of_the_finish(
+    service: Service, client: httpx.Client
+) -> None:
+    request = finished(service, sheet(3, per_product=2), failing=[2])
+    answer = client.get(f"/api/download/{request.id}")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    with service.blobs.open(sheet_key(request.id, "output")) as stored:
+        content = stored.read()
+    assert answer.content == content
+    assert answer.headers["content-length"] == str(len(content))
+    assert outputs(answer) == [f"{url(request, 1)},", url(request, 3)]
+
+
+def test_the_error_report_has_a_line_for_each_failed_image(
+    service: Service, client: httpx.Client
+) -> None:
+    request = finished(service, 3, failing=[2])
+    answer = client.get(f"/api/download/{request.id}?report=errors")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.text == (
+        "Serial Number,Product Name,Input Image Url,Error Code,Error Message,Attempts\n"
+        "2,Product 2,https://shop.example/2.jpg,http_error,The server answered 404.,1\n"
+    )
+    assert client.get(f"/api/download/{request.id}?report=other").status_code == 422
+
+
+@pytest.mark.parametrize("path", ["", "?report=errors", "/images.zip"])
+def test_nothing_is_given_until_the_request_is_finished_unless_asked_for_a_part(
+    service: Service, client: httpx.Client, path: str
+) -> None:
+    for make in (submitted, ingested):
+        request = make(service)
+        answer = client.get(f"/api/download/{request.id}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "wrong_state")
+        assert "partial=true" in answer.json()["detail"]
+        partial = f"{path}{'&' if '?' in path else '?'}partial=true"
+        assert client.get(f"/api/download/{request.id}{partial}").status_code == 200
+
+
+def test_a_part_is_blank_where_there_is_none_yet(service: Service, client: httpx.Client) -> None:
+    request = ingested(service, 3)
+    settle(service, claimed(service, Work.SHARD), count=2, failing=[1])
+    partial = f"/api/download/{request.id}?partial=true"
+    assert outputs(client.get(partial)) == ["", url(request, 2), ""]
+    report = client.get(f"{partial}&report=errors").text.splitlines()
+    assert [line.split(",")[0] for line in report[1:]] == ["1"]
+
+
+def test_before_and_during_the_ingest_a_part_is_all_blank(
+    service: Service, client: httpx.Client
+) -> None:
+    request = submitted(service, sheet(3, per_product=2))
+    partial = f"/api/download/{request.id}?partial=true"
+    assert outputs(client.get(partial)) == [",", ""]
+    lease = claimed(service, Work.INGEST)
+    service.store.begin_ingest(lease)
+    assert outputs(client.get(partial)) == [",", ""]
+    urls = ("https://shop.example/1.jpg", "https://shop.example/2.jpg")
+    images = service.store.add_images(lease, dict.fromkeys(urls, 1))
+    first = Product(1, "1", "Product 1", urls, tuple(images.values()))
+    service.store.add_products(lease, [first])
+    assert outputs(client.get(partial)) == [",", ""]
+    assert len(client.get(f"{partial}&report=errors").text.splitlines()) == 1
+
+
+def test_a_request_cancelled_during_its_ingest_has_its_input_with_blanks(
+    service: Service, client: httpx.Client
+) -> None:
+    request = submitted(service, 3)
+    service.store.begin_ingest(claimed(service, Work.INGEST))
+    service.store.cancel_request(request.id, now=service.clock())
+    answer = client.get(f"/api/download/{request.id}")
+    assert outputs(answer) == ["", "", ""]
+    assert answer.text.splitlines()[0] == HEAD
+
+
+def test_a_cancelled_request_has_what_was_done(service: Service, client: httpx.Client) -> None:
+    request = ingested(service, 3)
+    settle(service, claimed(service, Work.SHARD), count=1)
+    service.store.cancel_request(request.id, now=service.clock())
+    assert outputs(client.get(f"/api/download/{request.id}")) == [url(request, 1), "", ""]
+    report = client.get(f"/api/download/{request.id}?report=errors").text
+    assert report.count("cancelled") >= 2
+
+
+def test_a_request_whose_csv_could_not_be_ingested_has_its_input_with_blanks(
+    service: Service, client: httpx.Client
+) -> None:
+    request = submitted(service, 2)
+    lease = claimed(service, Work.INGEST)
+    service.store.fail_request(lease, "The ingest ended its worker 5 times.", now=service.clock())
+    assert outputs(client.get(f"/api/download/{request.id}")) == ["", ""]
+
+
+def test_a_csv_that_cannot_be_read_has_no_output_and_the_answer_says_so(
+    service: Service, client: httpx.Client
+) -> None:
+    request = submitted(service, 2)
+    lease = claimed(service, Work.INGEST)
+    service.store.fail_request(lease, "The CSV could not be ingested.", now=service.clock())
+    service.blobs.put(sheet_key(request.id, "input"), b"no header at all")
+    answer = client.get(f"/api/download/{request.id}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "wrong_state")
+    assert "cannot be read" in answer.json()["detail"]
+
+
+def test_after_a_retry_the_sheet_of_before_is_never_given(
+    service: Service, client: httpx.Client
+) -> None:
+    """While it is retried, cancelled after it, and given up at its second finish."""
+    partial = "?partial=true"
+
+    def retried() -> tuple[Request, Lease]:
+        request = finished(service, 2, failing=[1])
+        assert outputs(client.get(f"/api/download/{request.id}")) == ["", url(request, 2)]
+        service.store.retry_failed(request.id, now=service.clock())
+        lease = claimed(service, Work.SHARD)
+        settle(service, lease)
+        return request, lease
+
+    request, _ = retried()
+    whole = [url(request, 1), url(request, 2)]
+    assert outputs(client.get(f"/api/download/{request.id}{partial}")) == whole
+    service.store.cancel_request(request.id, now=service.clock())
+    assert outputs(client.get(f"/api/download/{request.id}")) == whole
+
+    request, lease = retried()
+    whole = [url(request, 1), url(request, 2)]
+    service.store.complete_shard(lease, now=service.clock())
+    lease = claimed(service, Work.FINISH)
+    service.store.fail_request(lease, "The finish ended its worker 5 times.", now=service.clock())
+    assert outputs(client.get(f"/api/download/{request.id}")) == whole
+
+
+def test_a_sheet_that_somebody_removed_is_made_anew(service: Service, client: httpx.Client) -> None:
+    request = finished(service, 2)
+    before = client.get(f"/api/download/{request.id}").content
+    folder, _, _ = sheet_key(request.id, "output").rpartition("/")
+    (service.settings.data_dir / folder / "output.csv").unlink()
+    assert client.get(f"/api/download/{request.id}").content == before
+
+
+@pytest.mark.parametrize(
+    ("uploaded", "true"),
+    [
+        ("products.csv", "products-output.csv"),
+        ("Bücher & Möbel.csv", "Bücher & Möbel-output.csv"),
+        ("写真.csv", "写真-output.csv"),
+        ("../../etc/passwd", "passwd-output.csv"),
+        ("C:\\files\\shop.csv", "shop-output.csv"),
+        ('a"b;c\r\nX-Evil: 1.csv', "a_b_c__X-Evil_ 1-output.csv"),
+        ("100%41.csv", "100_41-output.csv"),
+        ("\u202egnp.csv", "_gnp-output.csv"),
+        ("", "products-output.csv"),
+        (".csv", "csv-output.csv"),
+        ("...", "products-output.csv"),
+        ("x" * 500 + ".csv", "x" * 100 + "-output.csv"),
+    ],
+)
+def test_the_file_is_named_after_the_upload_and_safely_so(
+    service: Service, client: httpx.Client, uploaded: str, true: str
+) -> None:
+    request = submitted(service, 1, filename=uploaded)
+    answer = client.get(f"/api/download/{request.id}?partial=true")
+    assert "x-evil" not in answer.headers
+    header = answer.headers["content-disposition"]
+    assert header.isascii()
+    read = Message()
+    read["Content-Disposition"] = header
+    assert read.get_content_disposition() == "attachment"
+    assert read.get_filename() == true or unquote(header.partition("UTF-8''")[2]) == true
+    plain = header.partition('filename="')[2].partition('"')[0]
+    assert plain == "".join(letter if letter.isascii() else "_" for letter in true)
+
+
+def test_the_zip_has_the_output_first_and_then_every_image(
+    service: Service, client: httpx.Client
+) -> None:
+    request = finished(service, 5, failing=[2])
+    answer = client.get(f"/api/download/{request.id}/images.zip")
+    assert answer.headers["content-type"] == "application/zip"
+    assert 'filename="products-images.zip"' in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        names = [f"{number:07d}.jpg" for number in (1, 3, 4, 5)]
+        assert archive.namelist() == ["output.csv", *names]
+        assert archive.testzip() is None
+        assert archive.read("output.csv") == client.get(f"/api/download/{request.id}").content
+        assert archive.read("0000003.jpg") == PICTURE % 3
+        made = request.created_at
+        assert archive.infolist()[1].date_time[:5] == (
+            *(made.year, made.month, made.day, made.hour, made.minute),
+        )
+
+
+def test_a_part_of_the_images_comes_as_a_whole_zip(service: Service, client: httpx.Client) -> None:
+    request = ingested(service, 3)
+    settle(service, claimed(service, Work.SHARD), count=1)
+    answer = client.get(f"/api/download/{request.id}/images.zip?partial=true")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["output.csv", "0000001.jpg"]
+
+
+def big(service: Service, count: int = 40) -> Request:
+    """A finished request of images so large that no buffer between takes them all."""
+    request = finished(service, count)
+    for number in range(1, count + 1):
+        service.blobs.put(f"images/{request.id}/{number:07d}.jpg", os.urandom(2_000_000))
+    return request
+
+
+def test_a_zip_that_cannot_be_completed_ends_as_broken_not_as_whole(
+    service: Service, client: httpx.Client
+) -> None:
+    request = big(service)
+    with client.stream("GET", f"/api/download/{request.id}/images.zip") as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        client.delete(f"/api/requests/{request.id}")
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+
+
+def test_a_client_that_goes_away_stops_the_work(service: Service, client: httpx.Client) -> None:
+    request = big(service)
+    port = urlsplit(str(client.base_url)).port or 0
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(
+            f"GET /api/download/{request.id}/images.zip HTTP/1.1\r\n"
+            "Host: 127.0.0.1\r\n\r\n".encode()
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: bool(open_below(service.settings.data_dir / "images")))
+    wait_until(lambda: not open_below(service.settings.data_dir))
+    assert client.get("/health").status_code == 200
+
+
+def open_below(folder: Path) -> list[Path]:
+    """The files that this process has open in a folder, but for the store's."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            target = link.readlink()
+        except OSError:  # closed meanwhile
+            continue
+        if target.is_relative_to(folder) and "pixmill.db" not in target.name:
+            found.append(target)
+    return found
+
+
+def test_an_unknown_request_has_no_download(client: httpx.Client) -> None:
+    for path in ("", "?partial=true", "/images.zip"):
+        answer = client.get(f"/api/download/req_unknown{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
