@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pixmill.core.errors import PixmillError, StorageFailure, StoreUnavailable
+from pixmill.stores.sqlite import SqliteStore
 from pixmill.stores.sqlite.database import translated
+from tests.contracts.records import ingested
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,39 @@ def test_what_is_busy_is_away_and_all_else_needs_mending(
         translated(Path("pixmill.db")),
     ):
         raise error
+
+
+GROWTH = """
+import sys, threading
+from pathlib import Path
+from pixmill.stores.sqlite import SqliteStore
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+store = SqliteStore(Path(sys.argv[1]))
+all_here = threading.Barrier(40)
+
+def ask():
+    store.totals("req_a")  # reads every image
+    all_here.wait()
+
+before = resident()
+threads = [threading.Thread(target=ask) for _ in range(40)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(resident() - before)
+"""
+
+
+def test_40_threads_that_read_a_large_request_need_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "pixmill.db"
+    with closing(SqliteStore(path)) as store:
+        ingested(store, urls=30_000)
+    ran = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(ran.stdout) < 50_000_000
