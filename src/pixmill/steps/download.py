@@ -78,13 +78,12 @@ def _made_now(
             write_output_csv(store, blobs, request, url_of, sink, partial=True)
         else:
             write_errors_csv(store, request, sink)
+        store.request(request.id)  # deleted meanwhile, it lacks what was deleted first
 
     try:
-        made = _written(write)
+        return _written(write)
     except SheetRejected as rejected:
         raise WrongState(f"The CSV cannot be read, so there is no output: {rejected}") from rejected
-    store.request(request.id)  # deleted meanwhile, it lacks what was deleted first
-    return made
 
 
 def _written(write: Callable[[BinaryIO], None]) -> BinaryIO:
