@@ -8,7 +8,7 @@ import pytest
 
 from pixmill import wiring
 from pixmill.core.errors import InvalidSetting
-from pixmill.settings import PREFIX, Settings, load_settings
+from pixmill.settings import PREFIX, Settings, listed, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,12 @@ def test_an_unknown_setting_in_dotenv_is_an_error_too(tmp_path: Path) -> None:
         ({"workers": "many"}, "PIXMILL_WORKERS"),
         ({"log_level": "loud"}, "PIXMILL_LOG_LEVEL"),
         ({"image_memory": 5}, "PIXMILL_IMAGE_MEMORY"),
+        ({"retention_days": -1}, "PIXMILL_RETENTION_DAYS"),
+        ({"trusted_proxies": "proxy.example"}, "PIXMILL_TRUSTED_PROXIES"),
+        ({"trusted_proxies": "*"}, "PIXMILL_TRUSTED_PROXIES"),
+        ({"trusted_proxies": "10.0.0.1/8"}, "PIXMILL_TRUSTED_PROXIES"),
+        ({"cors_origins": "https://shop.example/"}, "PIXMILL_CORS_ORIGINS"),
+        ({"cors_origins": "shop.example"}, "PIXMILL_CORS_ORIGINS"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(flags: dict[str, object], named: str) -> None:
@@ -93,3 +99,15 @@ def test_a_worker_gets_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -
     assert again.model_dump(exclude=absolute) == settings.model_dump(exclude=absolute)
     assert again.store_url == settings.store_url
     assert again.blobs_url == settings.blobs_url
+
+
+def test_lists_may_have_spaces_and_trailing_commas() -> None:
+    settings = load_settings(
+        {
+            "trusted_proxies": "127.0.0.1, 10.0.0.0/8,",
+            "cors_origins": "https://a.example, http://localhost:3000",
+        },
+        {},
+    )
+    assert listed(settings.trusted_proxies) == ["127.0.0.1", "10.0.0.0/8"]
+    assert listed(settings.cors_origins) == ["https://a.example", "http://localhost:3000"]
