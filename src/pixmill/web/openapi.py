@@ -82,6 +82,8 @@ def contract(app: FastAPI) -> dict[str, Any]:
     components = made.setdefault("components", {})
     components["schemas"] = _schemas(components.get("schemas", {}))
     components["headers"] = dict(HEADERS)
+    components["schemas"] = _untitled(components["schemas"])
+    made["paths"] = _untitled(made["paths"])
     return made
 
 
@@ -131,6 +133,19 @@ def _merge(answer: dict[str, Any], more: Mapping[str, Any]) -> None:
     answer["description"] = (
         f"{said}; {more['description']}" if said and new else (said or more["description"])
     )
+
+
+def _untitled(part: Any) -> Any:
+    """The part without titles such as "Invalidrows", after which clients would name their types."""
+    if isinstance(part, dict):
+        return {
+            name: value if name in {"example", "examples"} else _untitled(value)
+            for name, value in part.items()
+            if not (name == "title" and isinstance(value, str))
+        }
+    if isinstance(part, list):
+        return [_untitled(value) for value in part]
+    return part
 
 
 def _schemas(found: Mapping[str, Any]) -> dict[str, Any]:
