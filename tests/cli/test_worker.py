@@ -1,0 +1,35 @@
+"""A worker on its own ends when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import service as services
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_nobody_supervises_ends_at_a_signal(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "pixmill", "worker"],
+        env=services.environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    spill = tmp_path / ".pixmill" / "spill"
+    while not (spill.exists() and list(spill.iterdir())):  # it works from now on
+        assert time.monotonic() < deadline, "the worker does not start"
+        assert worker.poll() is None
+        time.sleep(0.02)
+    worker.send_signal(stop)
+    _, said = worker.communicate(timeout=30)
+    assert (worker.returncode, said) == (0, "")
+    assert list(spill.iterdir()) == []
