@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -208,12 +209,24 @@ def test_an_upload_is_repeated_whole_and_under_the_same_idempotency_key(tmp_path
         Client(service.url) as client,
     ):
         assert client.upload(sheet).request_id == "req_1"
+        client.upload(sheet)
         client.upload(sheet, idempotency_key="mine")
-    keys = [service.headers(number)["idempotency-key"] for number in range(4)]
-    assert keys[0] == keys[1] == keys[2] != keys[3] == "mine"
+    keys = [service.headers(number)["idempotency-key"] for number in range(5)]
+    assert keys[0] == keys[1] == keys[2]
+    assert len({*keys}) == 3
+    assert keys[4] == "mine"
     for _, body in service.calls:
         assert body.count(sheet.read_bytes()) == 1
         assert b'name="csv"; filename="products.csv"' in body
+
+
+def test_an_upload_has_more_time_since_all_of_it_is_validated_first() -> None:
+    def ponder(connection: socket.socket) -> None:
+        time.sleep(1)  # twice the usual patience
+        connection.sendall(answer("202 Accepted", ACCEPTED))
+
+    with broken.server(ponder) as service, Client(service.url, timeout=0.5, retries=0) as client:
+        client.upload(io.BytesIO(b"x"))
 
 
 def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else() -> None:
@@ -248,6 +261,25 @@ def test_a_key_that_cannot_be_one_is_refused_without_being_repeated(key: str) ->
     with pytest.raises(InvalidSetting) as raised:
         Client(api_key=key)
     assert "s3cr" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "exposed"),
+    [
+        ("http://pixmill.example", True),
+        ("http://10.0.0.1:8000", True),
+        ("http://127.0.0.1.example", True),
+        ("https://pixmill.example", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://[::1]:8000", False),
+        ("http://localhost", False),
+    ],
+)
+def test_a_key_is_exposed_by_plain_http_beyond_this_machine(url: str, *, exposed: bool) -> None:
+    with Client(url, KEY) as client:
+        assert client.exposes_key is exposed
+    with Client(url) as client:
+        assert not client.exposes_key
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "http://[::1"])
@@ -300,7 +332,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
             with connection:
                 secured(connection)
 
-    thread = threading.Thread(target=accept)
+    thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
     with (

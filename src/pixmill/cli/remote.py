@@ -19,7 +19,6 @@ from pixmill.cli.progress import show
 from pixmill.cli.words import err, out, show_line, show_outcomes
 from pixmill.client.client import Client
 from pixmill.client.errors import ServiceRefused, ServiceUnreachable
-from pixmill.client.wire import is_loopback
 from pixmill.core.errors import NotFound, PixmillError, Problem, StorageFailure
 from pixmill.settings import Settings, load_settings
 from pixmill.web.problems import Code
@@ -33,11 +32,13 @@ request_argument = click.argument("request_id", metavar="ID")
 def connected(given: Mapping[str, Any]) -> Iterator[Client]:
     """The client of the service that flags and environment name; its errors say what to do."""
     settings = load_settings({name: given[name] for name in CLIENT_SETTINGS}, os.environ)
-    if settings.api_key and settings.url.startswith("http://") and not is_loopback(settings.url):
-        warning = "The API key goes over the network in plain text: use an https:// address."
-        err.print(Text(f"Warning: {warning}", style="yellow"))
     try:
         with Client(settings.url, settings.api_key or None) as client:
+            if client.exposes_key:
+                warning = (
+                    "The API key goes over the network in plain text: use an https:// address."
+                )
+                err.print(Text(f"Warning: {warning}", style="yellow"))
             yield client
     except ServiceUnreachable as error:
         raise ServiceUnreachable(

@@ -30,8 +30,8 @@ from pixmill.web.schemas import (
     UploadAccepted,
 )
 
-VALIDATING = 10
-"""How many times the usual patience an upload has: the whole CSV is validated before the answer."""
+WHOLE_SHEET = 10
+"""How many times the usual patience a call has whose answer waits until a whole CSV was read."""
 
 
 class Client:
@@ -66,6 +66,11 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def exposes_key(self) -> bool:
+        """Whether others on the way to the service can read the API key: it is not on https."""
+        return self._wire.exposes_key
 
     def close(self) -> None:
         """Close the connections."""
@@ -113,7 +118,7 @@ class Client:
                 data={name: value for name, value in fields.items() if value is not None},
                 files={"csv": (filename or name_of(csv) or "upload.csv", file, "text/csv")},
                 headers={"Idempotency-Key": key},
-                patience=self._wire.timeout * VALIDATING,
+                patience=self._wire.timeout * WHOLE_SHEET,
             )
 
     def status(
@@ -221,7 +226,9 @@ class Client:
         return self._wire.ask("GET", f"/results/{_id(request_id)}", ResultPage, params=params)
 
     def _save(self, path: str, to: Target, params: Mapping[str, str | None]) -> None:
-        with self._wire.open("GET", path, params=params) as response, whole(to) as file:
+        patience = self._wire.timeout * WHOLE_SHEET
+        call = self._wire.open("GET", path, params=params, patience=patience)
+        with call as response, whole(to) as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
@@ -47,15 +46,18 @@ class Wire:
         self.url = str(base.copy_with(userinfo=b"")).rstrip("/")
         self.timeout = timeout
         self._retries = retries
+        headers = _headers(api_key)
+        local = _is_loopback(base.host)
+        self.exposes_key = bool(headers) and base.scheme == "http" and not local
         self._http = httpx.Client(
             base_url=base,
-            headers=_headers(api_key),
+            headers=headers,
             timeout=timeout,
             follow_redirects=False,  # the key would go wherever they lead
             # An idle connection is closed before the service may close it under a call.
             limits=httpx.Limits(keepalive_expiry=2),
             verify=httpx.create_ssl_context(),
-            trust_env=not is_loopback(url),  # a proxy cannot reach this machine's own services
+            trust_env=not local,  # a proxy cannot reach this machine's own services
         )
 
     def close(self) -> None:
@@ -134,9 +136,8 @@ class Wire:
         raise refusal(self.url, response)
 
 
-def is_loopback(url: str) -> bool:
-    """Whether what is sent to this URL never leaves the machine."""
-    host = urlsplit(url).hostname or ""
+def _is_loopback(host: str) -> bool:
+    """Whether what is sent to this host never leaves the machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
