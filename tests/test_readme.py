@@ -67,7 +67,7 @@ def test_the_walk_through_works_as_it_is_written(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert len(zipfile.ZipFile(here / "images.zip").namelist()) == 5, "four images and the CSV"
-    assert (here / "output.csv").read_text().count("/api/files/") == 4
+    assert len(zipfile.ZipFile(here / "images.zip").namelist()) == 6, "all images and the CSV"
+    assert (here / "output.csv").read_text().count("/api/files/") == 5
     assert "lost.jpg,http_error," in (here / "errors.csv").read_text()
     assert (here / "0000001.jpg").read_bytes().startswith(b"\xff\xd8")
