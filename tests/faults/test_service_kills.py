@@ -78,7 +78,8 @@ def test_every_202_completes_after_10_kills_of_everything_and_nothing_else_is_se
             with services.serving(data, lease_seconds=2) as service:
                 uploads = Uploads(service, shop, first=1000 * kill)
                 uploads.start()
-                uploads.first_answer.wait(30)
+                if kill % 2:  # else somewhere in the first upload, or soon after it
+                    uploads.first_answer.wait(30)
                 time.sleep(rng.uniform(0, 0.6))
                 service.kill()
                 uploads.join(30)
@@ -96,7 +97,7 @@ def test_every_202_completes_after_10_kills_of_everything_and_nothing_else_is_se
                 assert status["processedImages"] == status["totalImages"] == ROWS
                 answer = service.get(f"/api/download/{request_id}")
                 assert answer.text.count(f"/api/files/images/{request_id}/") == ROWS
-    assert len(accepted) >= 10
+    assert len(accepted) >= 5
 
 
 def test_two_services_on_one_store_answer_for_each_other_and_one_ends_what_the_other_began(
