@@ -9,7 +9,7 @@ from pixmill import wiring
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Failure, Image, Outcome, Request, SheetRules, Stored
+from pixmill.core.model import Failure, Image, Outcome, Product, Request, SheetRules, Stored
 from pixmill.core.options import Options
 from pixmill.core.shards import image_key
 from pixmill.core.sheets import SheetLimits
@@ -98,6 +98,19 @@ def settle(
 def ingest(service: Service, lease: Lease) -> None:
     """Make the records of a request."""
     ingest_csv(service.store, service.blobs, lease, SheetLimits(), service.clock)
+
+
+def half_ingested(service: Service) -> Request:
+    """A request of two products with three images, of which the first product is known by now."""
+    request = submitted(service, sheet(3, per_product=2))
+    lease = claimed(service, Work.INGEST)
+    assert lease.request_id == request.id
+    service.store.begin_ingest(lease)
+    urls = ("https://shop.example/1.jpg", "https://shop.example/2.jpg")
+    images = service.store.add_images(lease, dict.fromkeys(urls, 1))
+    first = Product(1, "1", "Product 1", urls, tuple(images.values()))
+    service.store.add_products(lease, [first])
+    return request
 
 
 def finish(service: Service, lease: Lease) -> None:

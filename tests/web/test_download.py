@@ -15,13 +15,14 @@ import httpx
 import pytest
 
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Product, Request
+from pixmill.core.model import Request
 from pixmill.core.shards import sheet_key
 from pixmill.web.service import Service
 from tests.web.life import (
     PICTURE,
     claimed,
     finished,
+    half_ingested,
     ingested,
     settle,
     sheet,
@@ -95,18 +96,13 @@ def test_a_part_is_blank_where_there_is_none_yet(service: Service, client: httpx
 def test_before_and_during_the_ingest_a_part_is_all_blank(
     service: Service, client: httpx.Client
 ) -> None:
-    request = submitted(service, sheet(3, per_product=2))
-    partial = f"/api/download/{request.id}?partial=true"
-    assert outputs(client.get(partial)) == [",", ""]
-    lease = claimed(service, Work.INGEST)
-    service.store.begin_ingest(lease)
-    assert outputs(client.get(partial)) == [",", ""]
-    urls = ("https://shop.example/1.jpg", "https://shop.example/2.jpg")
-    images = service.store.add_images(lease, dict.fromkeys(urls, 1))
-    first = Product(1, "1", "Product 1", urls, tuple(images.values()))
-    service.store.add_products(lease, [first])
-    assert outputs(client.get(partial)) == [",", ""]
-    assert len(client.get(f"{partial}&report=errors").text.splitlines()) == 1
+    for make in (
+        lambda: half_ingested(service),
+        lambda: submitted(service, sheet(3, per_product=2)),
+    ):
+        partial = f"/api/download/{make().id}?partial=true"
+        assert outputs(client.get(partial)) == [",", ""]
+        assert len(client.get(f"{partial}&report=errors").text.splitlines()) == 1
 
 
 def test_a_request_cancelled_during_its_ingest_has_its_input_with_blanks(
