@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -491,3 +492,46 @@ def test_other_calls_are_answered_while_uploads_are_validated(client: httpx.Clie
     # If uploads took all threads, another call would wait until one of them ends: nearly all of
     # the time, as all of them would share the processor.
     assert max(waits) < (time.monotonic() - began) / 3
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_an_upload(tmp_path: Path) -> None:
+    """100,000 rows that name 300,000 images, sent from a file."""
+    big = tmp_path / "big.csv"
+    with big.open("w") as file:
+        file.write("Serial Number,Product Name,Input Image Urls\n")
+        for row in range(100_000):
+            urls = ",".join(f"https://shop.example/pictures/{row}/{name}.jpg" for name in "abc")
+            file.write(f'{row},Product number {row},"{urls}"\n')
+    settings = Settings(data_dir=tmp_path / "data")
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, resident())
+
+    with (
+        open_service(settings) as service,
+        serving(create_app(service)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        big.open("rb") as file,
+    ):
+        assert upload(client).status_code == 202  # so that everything is loaded
+        before = resident()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            answer = client.post("/api/upload", files={"csv": ("big.csv", file)})
+        finally:
+            done.set()
+            watcher.join()
+    assert answer.status_code == 202
+    assert (answer.json()["totalImages"], answer.json()["totalProducts"]) == (300_000, 100_000)
+    assert peak - before < 50_000_000
+
+
+def resident() -> int:
+    """The memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
+from pixmill.web.examples import EXAMPLES
 from pixmill.web.problems import MEDIA_TYPE, Code, documented
 from pixmill.web.schemas import ProblemDocument, Progress, UploadForm
 
@@ -107,6 +108,10 @@ def _complete(call: dict[str, Any]) -> None:
     for status, answer in documented(*codes).items():
         _merge(answers.setdefault(str(status), {}), answer)
     for status, answer in answers.items():
+        for body in answer.get("content", {}).values():
+            name = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if name in EXAMPLES and status < "400":
+                body.setdefault("example", EXAMPLES[name])
         names = (RATES if keyed else ()) + (OF_STATUS.get(status, ()) if keyed else ())
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         if headers:
