@@ -34,6 +34,9 @@ class Code(StrEnum):
     UPLOAD_TOO_LARGE = "upload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    WEBHOOK_MALFORMED = "webhook_malformed"
+    WEBHOOK_EXPIRED = "webhook_expired"
+    WEBHOOK_UNVERIFIED = "webhook_unverified"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -106,6 +109,23 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
         ),
         Code.RANGE_NOT_SATISFIABLE: Kind(
             416, "The file has no such range", "Ask for bytes that the file has."
+        ),
+        Code.WEBHOOK_MALFORMED: Kind(
+            400,
+            "The webhook's headers are missing or malformed",
+            "Send `webhook-id`, `webhook-timestamp` and `webhook-signature` as Standard Webhooks"
+            " has them.",
+        ),
+        Code.WEBHOOK_EXPIRED: Kind(
+            401,
+            "The webhook is too old, or from the future",
+            "Stamp and sign each attempt anew, and set the clocks right: 5 minutes are tolerated.",
+        ),
+        Code.WEBHOOK_UNVERIFIED: Kind(
+            401,
+            "The webhook's signature is not right",
+            "Give the sender and the receiver the same secret (`pixmill webhook secret`), and"
+            " sign the body as it is sent.",
         ),
         Code.RATE_LIMITED: Kind(
             429, "Too many calls", "Wait for the seconds that `Retry-After` gives."
