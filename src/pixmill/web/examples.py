@@ -110,7 +110,7 @@ _BODIES: tuple[Schema, ...] = (
         next_cursor="bjE",
     ),
     RetryAccepted(request_id=REQUEST, status=RequestStatus.PROCESSING, retried_images=1),
-    Health(status="ok", checks={name: "ok" for name in ("store", "access", "blobs", "engine")}),
+    Health(status="ok", checks=dict.fromkeys(("store", "access", "blobs", "engine"), "ok")),
 )
 
 EXAMPLES: Mapping[str, Any] = MappingProxyType(
