@@ -467,6 +467,16 @@ def test_temporary_files_have_no_name_and_end_with_the_call(
     assert not list(folder.iterdir())
 
 
+def test_an_upload_that_cannot_be_buffered_is_a_503(
+    client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing"
+    monkeypatch.setattr("tempfile.tempdir", str(missing))
+    answer = upload(client, CSV + b"2,Lamp,https://example.com/b.jpg\n" * 60_000)
+    refused(answer, 503, "storage_failure")
+    assert str(missing) not in answer.text
+
+
 def test_other_calls_are_answered_while_uploads_are_validated(client: httpx.Client) -> None:
     """Though there are more uploads than the server has threads."""
     rows = "".join(f"{row},A,https://example.com/a.jpg\n" for row in range(2, 10_000))
