@@ -221,11 +221,12 @@ class Outbox(Protocol):
     """
 
     def claim_delivery(
-        self, busy: Collection[str], *, now: float, lease_seconds: float
+        self, worker: str, busy: Collection[str], *, now: float, lease_seconds: float
     ) -> Delivery | None:
         """Take the delivery that is due longest, to none of the ``busy`` endpoints.
 
-        Who does not record its attempt in time loses it: then it is due again.
+        Who does not record its attempt in time loses it: then it is due again. It is so at once
+        when the store is told that the worker is dead (``Store.expire_leases``).
         """
 
     def keep_body(self, delivery: Delivery, body: str) -> None:
@@ -249,13 +250,19 @@ class Outbox(Protocol):
         """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
 
     def add_receipt(self, receipt: Receipt) -> bool:
-        """Keep a received message, once for each ``webhook-id``; False if it is there already."""
+        """Keep a received message, once for each ``webhook-id``; False if it is there already.
+
+        Those that came 30 days before it are forgotten.
+        """
 
     def receipts(self, *, before: Receipt | None = None, limit: int = 100) -> list[Receipt]:
         """Return received messages, newest first: those that came before ``before``."""
 
     def secrets(self, *, now: float) -> list[bytes]:
         """Return the secrets that are live, newest first."""
+
+    def first_secret(self, secret: bytes, *, now: float) -> list[bytes]:
+        """Keep a secret unless one is live; return those that are, newest first."""
 
     def add_secret(self, secret: bytes, *, now: float, others_until: float) -> None:
         """Make a secret the newest; the others stay live until a moment, so that both verify."""

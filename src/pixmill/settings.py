@@ -15,11 +15,13 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import InvalidSetting
+from pixmill.core.addresses import AddressPolicy, check_url
+from pixmill.core.errors import ImageError, InvalidSetting
+from pixmill.core.webhooks import parse_secret
 
 PREFIX = "PIXMILL_"
 DOTENV = ".env"
+MOST_SECRETS = 2
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
@@ -87,12 +89,26 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Days after which finished requests are deleted; 0 keeps them."
     )
     url: str = Field(
-        "http://127.0.0.1:8000", description="The service that submit, status and the like talk to."
+        "http://127.0.0.1:8000",
+        description="The service that submit, status and the like talk to, and where links in "
+        "webhooks lead. Default for `serve`: its own address.",
     )
     api_key: str = Field(
         "",
         description="API key that submit, status and the like show. Better set than given as a "
         "flag, which other users of the machine can see.",
+    )
+    webhook_url: str = Field(
+        "",
+        repr=False,
+        description="Endpoint that is told of requests which name none of their own.",
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="Secret whsec_… that signs webhooks; while it is changed two, separated by a "
+        "space, the newer first. Better set than given as a flag, which other users of the "
+        "machine can see. Default: one that is made and kept in the store.",
     )
     allowed_addresses: str = Field(
         "",
@@ -144,6 +160,30 @@ class Settings(BaseSettings):
         AddressPolicy.parse(text)
         return text
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_an_endpoint(cls, text: str) -> str:
+        if text:
+            try:
+                check_url(text)
+            except ImageError as refused:
+                raise InvalidSetting(f"PIXMILL_WEBHOOK_URL: {refused.message}") from None
+        return text
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _are_secrets(cls, text: str) -> str:
+        try:
+            count = len([parse_secret(part) for part in text.split()])
+        except InvalidSetting as refused:
+            raise InvalidSetting(f"PIXMILL_WEBHOOK_SECRET: {refused.message}") from None
+        if count > MOST_SECRETS:
+            raise InvalidSetting(
+                f"PIXMILL_WEBHOOK_SECRET: {count} secrets are too many; the newest"
+                f" {MOST_SECRETS} are enough while one replaces the other."
+            )
+        return text
+
     @field_validator("public_url")
     @classmethod
     def _is_a_base(cls, text: str) -> str:
@@ -188,6 +228,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the store is, with the default filled in."""
         return self.store or _url("sqlite", self.data_dir / "pixmill.db")
+
+    @property
+    def webhook_secrets(self) -> list[bytes]:
+        """The secrets that are set, newest first."""
+        return [parse_secret(part) for part in self.webhook_secret.split()]
 
     @property
     def blobs_url(self) -> str:

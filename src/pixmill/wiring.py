@@ -21,16 +21,20 @@ from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from pixmill.io.post import Posters
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Fetch, Store
+from pixmill.ports import Fetch, Outbox, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
+from pixmill.steps.deliver import Desk, Dispatcher
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.mill import Mill, Pace
 from pixmill.steps.process import Tools
+from pixmill.steps.signing import live_secrets
+from pixmill.steps.tell import event_body
 from pixmill.steps.work import Worker
-from pixmill.stores.sqlite import SqliteAccess, SqliteStore
+from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
 
 clock = time.time
 
@@ -43,6 +47,16 @@ def open_store(settings: Settings) -> SqliteStore:
 def open_access(settings: Settings) -> SqliteAccess:
     """The API keys, which are kept where the store is."""
     return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def open_outbox(settings: Settings) -> SqliteOutbox:
+    """The webhooks, which are kept where the store is."""
+    return SqliteOutbox(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def webhook_secrets(settings: Settings, outbox: Outbox) -> list[bytes]:
+    """The secrets that sign webhooks now, newest first: those of the settings, or the outbox's."""
+    return live_secrets(outbox, settings.webhook_secrets, clock)
 
 
 def open_blobs(settings: Settings) -> FolderBlobs:
@@ -98,6 +112,7 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         fetch = opened.enter_context(_fetching(settings, name))
         tools = Tools(fetch, pool.compress, blobs, settings.samples)
         mill = Mill(store, tools, _pace(settings), clock)
+        dispatcher = opened.enter_context(_delivering(settings, name, store))
 
         def ingest(lease: Lease) -> None:
             ingest_csv(store, blobs, lease, sheet_limits(settings), clock)
@@ -121,7 +136,32 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
             clock=clock,
             lease_seconds=settings.lease_seconds,
             grace_seconds=settings.grace_seconds,
+            beside=dispatcher.run,
         )
+
+
+@contextmanager
+def _delivering(settings: Settings, name: str, store: Store) -> Iterator[Dispatcher]:
+    """A dispatcher with its own outbox and connections."""
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    with (
+        closing(open_outbox(settings)) as outbox,
+        closing(Posters(policy, settings.user_agent, ca_file=_authorities())) as posters,
+    ):
+        desk = Desk(
+            outbox=outbox,
+            post=posters.post,
+            break_off=posters.break_off,
+            write_body=lambda told: event_body(store, told, url_of(settings), settings.url),
+            secrets=lambda: webhook_secrets(settings, outbox),
+            clock=clock,
+        )
+        yield Dispatcher(name, desk, grace_seconds=settings.grace_seconds)
+
+
+def _authorities() -> str | None:
+    """A file of certificate authorities, if the environment names one as curl would know it."""
+    return os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
 
 
 def _pace(settings: Settings) -> Pace:
@@ -143,11 +183,10 @@ def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
         stall=max(1, round(settings.stall_timeout)),
     )
     policy = AddressPolicy.parse(settings.allowed_addresses)
-    authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
     with (
         spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill,
         closing(
-            Fetcher(policy, limits, spill, settings.user_agent, ca_file=authorities)
+            Fetcher(policy, limits, spill, settings.user_agent, ca_file=_authorities())
         ) as fetcher,
     ):
 

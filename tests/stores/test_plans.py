@@ -42,6 +42,8 @@ ALLOWED_SCANS = {
     "SCAN requests USING COVERING INDEX requests_ended",
     # The leases that are held: a few for each worker.
     "SCAN work USING INDEX work_leased",
+    # The deliveries that are in somebody's hands: a few for each worker.
+    "SCAN deliveries USING INDEX deliveries_held",
     # A handful of rows, which people ask for; and whether there is any.
     "SCAN keys",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode, Problem
+from pixmill.core.events import Webhook
 from pixmill.core.options import Options
 
 
@@ -165,7 +166,7 @@ class SheetRules:
 class Request:
     """One accepted CSV. The counts are of image references, as the CSV names them.
 
-    ``owner`` is the id of the API key that it belongs to.
+    ``owner`` is the id of the API key that it belongs to; ``webhook``, who is told of it.
     """
 
     id: str
@@ -183,6 +184,7 @@ class Request:
     error: str | None = None
     finished_at: datetime | None = None
     owner: str = NOBODY
+    webhook: Webhook | None = None
 
     @property
     def completion_percentage(self) -> float:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import AlreadyAccepted, Problem, SheetRejected
+from pixmill.core.events import Webhook
 from pixmill.core.model import Accepted, Once, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
 from pixmill.core.shards import private_folders, sheet_key
@@ -22,12 +23,13 @@ from pixmill.ports import Blobs, Clock, Store
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is handed over beside the CSV: its name, what to do, and who asks."""
+    """What is handed over beside the CSV: its name, what to do, who asks, and who is told."""
 
     filename: str
     options: Options
     rules: SheetRules
     owner: str = NOBODY
+    webhook: Webhook | None = None
 
 
 def submit_csv(
@@ -56,14 +58,15 @@ def submit_once(
 ) -> tuple[Accepted, bool]:
     """Do the same, but only once for each of the owner's idempotency keys.
 
-    A key that was used for the same CSV, options and rules gets the first answer again; the second
-    value tells whether that is so. Raises SheetRejected, and AlreadyAccepted if the key was used
-    for something else.
+    A key that was used for the same CSV, options, rules and webhook gets the first answer again;
+    the second value tells whether that is so. Raises SheetRejected, and AlreadyAccepted if the
+    key was used for something else.
     """
-    fingerprint = digest(csv, order.options, order.rules)
+    csv_digest = digest(csv, order.options, order.rules)
+    fingerprint = _fingerprint(csv_digest, order.webhook)
     if key and (earlier := store.accepted(order.owner, key, now=clock())):
         return _replayed(earlier, fingerprint), True
-    request, summary = _read(csv, order, fingerprint, limits, clock)
+    request, summary = _read(csv, order, csv_digest, limits, clock)
     accepted = Accepted(
         request_id=request.id,
         total_images=request.total_images,
@@ -126,8 +129,17 @@ def _read(
         created_at=now,
         updated_at=now,
         owner=order.owner,
+        webhook=order.webhook,
     )
     return request, summary
+
+
+def _fingerprint(csv_digest: str, webhook: Webhook | None) -> str:
+    """What an idempotency key stands for: what is to be done, and who is told of it."""
+    if webhook is None:
+        return csv_digest
+    told = json.dumps(asdict(webhook), sort_keys=True)
+    return hashlib.sha256(f"{csv_digest} {told}".encode()).hexdigest()
 
 
 def _keep(blobs: Blobs, csv: BinaryIO, request: Request) -> None:

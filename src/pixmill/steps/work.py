@@ -25,6 +25,8 @@ class Worker:
 
     ``duties`` say what is done for each kind of work. A duty that raises PixmillError ends the
     worker, with the reason in ``failure``; LeaseLost and NotFound only end that piece of work.
+    ``beside`` is what else runs in a thread of its own until the worker stops; should that fail,
+    the worker ends as well.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Worker:
         clock: Clock,
         lease_seconds: float,
         grace_seconds: float,
+        beside: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self._name = name
         self._store = store
@@ -45,6 +48,7 @@ class Worker:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
+        self._beside = beside
         self._held: dict[str, Lease] = {}
         self._failure: PixmillError | None = None
 
@@ -55,9 +59,11 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
-        over = threading.Event()
+        closing, over = threading.Event(), threading.Event()
         keeper = threading.Thread(target=self._keep, args=(over,), name="keeper", daemon=True)
         keeper.start()
+        beside = threading.Thread(target=self._run_beside, args=(closing,), name="beside")
+        beside.start()
         with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes:
             while not stop.is_set() and self.failure is None:
                 if not self._mill.hungry() or len(self._held) > MOST_OPEN_SHARDS:
@@ -67,7 +73,9 @@ class Worker:
                     lanes.submit(self._do, lease)
                 else:
                     stop.wait(IDLE_SECONDS)
+            closing.set()
             self._mill.stop(self._grace_seconds)
+        beside.join()
         over.set()
         keeper.join()
 
@@ -81,6 +89,16 @@ class Worker:
         except PixmillError as error:
             self._failure = error
         return None
+
+    def _run_beside(self, closing: threading.Event) -> None:
+        try:
+            if self._beside:
+                self._beside(closing)
+        except PixmillError as error:
+            self._failure = error
+        except Exception as error:  # a mistake of ours: nobody would notice what no longer runs
+            log.exception("stopping: webhooks can no longer be sent")
+            self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
 
     def _do(self, lease: Lease) -> None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The number of the last file in ``migrations``, all of which are applied in order."""
 
 BUSY_SECONDS = 30.0

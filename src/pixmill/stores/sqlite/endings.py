@@ -7,7 +7,7 @@ import sqlite3
 from pixmill.core.errors import ImageErrorCode, WrongState
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Request, RequestStatus, final_status
-from pixmill.stores.sqlite import ingest, leases, outcomes, requests
+from pixmill.stores.sqlite import deliveries, ingest, leases, outcomes, requests
 
 CANCELLED = "The request was cancelled before this image was done."
 
@@ -70,6 +70,7 @@ def delete(db: sqlite3.Connection, request_id: str, now: float, purge_at: float)
     """Hide a request, end its work, and offer its purge from a time on."""
     requests.find(db, request_id)
     leases.drop_all(db, request_id)
+    deliveries.drop_all(db, request_id)
     leases.offer(db, request_id, Work.PURGE, now=purge_at)
     db.execute("DELETE FROM once WHERE request_id = ?", (request_id,))
     db.execute(
@@ -104,6 +105,7 @@ def _end(
         " open_shards = 0, updated_at = ?, finished_at = ? WHERE id = ?",
         (status, *counted, now, now, request_id),
     )
+    deliveries.tell_end(db, request_id, now)
 
 
 def _reopen(

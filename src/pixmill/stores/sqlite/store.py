@@ -18,7 +18,7 @@ from pixmill.core.model import (
     RequestStatus,
 )
 from pixmill.ports import Census, Totals
-from pixmill.stores.sqlite import contents, endings, ingest, leases, outcomes, requests
+from pixmill.stores.sqlite import contents, deliveries, endings, ingest, leases, outcomes, requests
 from pixmill.stores.sqlite.database import Database
 
 
@@ -166,6 +166,7 @@ class SqliteStore:
                 " WHERE state = 'leased' AND (:worker IS NULL OR worker = :worker)",
                 {"worker": worker},
             )
+            deliveries.expire(db, worker)
 
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""
