@@ -14,9 +14,9 @@ from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
 from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting
 from pixmill.core.leases import Lease, Work
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import Fetched, Image, SheetRules
 from pixmill.core.shards import PRIVATE
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
@@ -115,7 +115,7 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         dispatcher = opened.enter_context(_delivering(settings, name, store))
 
         def ingest(lease: Lease) -> None:
-            ingest_csv(store, blobs, lease, sheet_limits(settings), clock)
+            ingest_csv(store, blobs, lease, clock)
 
         def finish(lease: Lease) -> None:
             finish_request(store, blobs, lease, url_of(settings), clock)

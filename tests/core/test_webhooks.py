@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pixmill.core.errors import InvalidOption, InvalidSetting
-from pixmill.core.events import Event, parse_events, steps_forward
+from pixmill.core.events import Event, parse_events
 from pixmill.core.webhooks import (
     DELAYS,
     Attempt,

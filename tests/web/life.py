@@ -97,7 +97,7 @@ def settle(
 
 def ingest(service: Service, lease: Lease) -> None:
     """Make the records of a request."""
-    ingest_csv(service.store, service.blobs, lease, SheetLimits(), service.clock)
+    ingest_csv(service.store, service.blobs, lease, service.clock)
 
 
 def half_ingested(service: Service) -> Request:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode, Problem
 from pixmill.core.events import Webhook
+from pixmill.core.limits import SheetLimits
 from pixmill.core.options import Options
 
 
@@ -167,6 +168,8 @@ class Request:
     """One accepted CSV. The counts are of image references, as the CSV names them.
 
     ``owner`` is the id of the API key that it belongs to; ``webhook``, who is told of it.
+    ``limits`` are those that the CSV was accepted under: whoever reads it again has to take and
+    leave the same rows.
     """
 
     id: str
@@ -185,6 +188,7 @@ class Request:
     finished_at: datetime | None = None
     owner: str = NOBODY
     webhook: Webhook | None = None
+    limits: SheetLimits = SheetLimits()  # noqa: RUF009  # frozen, so one default can be shared
 
     @property
     def completion_percentage(self) -> float:

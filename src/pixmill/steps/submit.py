@@ -13,11 +13,11 @@ from typing import BinaryIO
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import AlreadyAccepted, Problem, SheetRejected
 from pixmill.core.events import Webhook
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import Accepted, Once, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
 from pixmill.core.shards import private_folders, sheet_key
 from pixmill.core.sheets.check import SheetSummary, check_sheet
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.ports import Blobs, Clock, Store
 
 
@@ -129,6 +129,7 @@ def _read(
         created_at=now,
         updated_at=now,
         owner=order.owner,
+        limits=limits,
         webhook=order.webhook,
     )
     return request, summary

@@ -12,6 +12,7 @@ from pixmill.core.access import ApiKey, Scope
 from pixmill.core.errors import ImageErrorCode, Problem
 from pixmill.core.events import Event, Webhook
 from pixmill.core.leases import Lease, Work
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import (
     Accepted,
     Failure,
@@ -38,7 +39,7 @@ def request_values(request: Request) -> dict[str, Any]:
         "filename": request.filename,
         "digest": request.digest,
         "options": json.dumps(request.options.to_json()),
-        "rules": json.dumps(asdict(request.rules)),
+        "rules": json.dumps(asdict(request.rules) | {"limits": asdict(request.limits)}),
         "total_images": request.total_images,
         "total_products": request.total_products,
         "created_at": request.created_at.timestamp(),
@@ -52,6 +53,7 @@ def request_values(request: Request) -> dict[str, Any]:
 def to_request(row: sqlite3.Row) -> Request:
     """A row of ``requests`` as a request."""
     rules = json.loads(row["rules"])
+    limits = rules.pop("limits", {})  # requests of earlier versions were read by the defaults
     return Request(
         id=row["id"],
         status=RequestStatus(row["status"]),
@@ -68,6 +70,7 @@ def to_request(row: sqlite3.Row) -> Request:
         updated_at=_moment(row["updated_at"]),
         finished_at=_moment_or_none(row["finished_at"]),
         owner=row["owner"],
+        limits=SheetLimits(**limits),
         webhook=_to_webhook(row) if row["webhook_url"] else None,
     )
 
