@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run serve test lint types format bench docs lock clean
+.PHONY: help run serve test lint types format bench bench-service docs lock clean
 
 help: ## show what a developer can do here
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,6 +40,10 @@ format: $(READY) ## let ruff rewrite the files
 
 bench: $(READY) ## measure the pipeline against the codec alone; table and plot in bench/out/
 	$(BIN)/python bench/pipeline.py
+
+bench-service: $(READY) ## measure the service: stored images served, status calls during a large upload
+	$(BIN)/python bench/files.py
+	$(BIN)/python bench/upload.py
 
 docs: $(READY) ## write the pages that come from the code
 	$(BIN)/python docs/make.py
