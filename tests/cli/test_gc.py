@@ -42,7 +42,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(wiring.open_store(settings)))
         access = opened.enter_context(closing(wiring.open_access(settings)))
-        made = Service(settings, store, access, wiring.open_blobs(settings), time.time)
+        outbox = opened.enter_context(closing(wiring.open_outbox(settings)))
+        made = Service(settings, store, access, outbox, wiring.open_blobs(settings), time.time)
         finished(made, "req_old", days_ago=11)
         finished(made, "req_new", days_ago=9)
         yield made

@@ -15,7 +15,7 @@ from pixmill.core.access import Scope
 from pixmill.settings import Settings
 from pixmill.steps.keys import create_key
 from pixmill.web.service import Service
-from pixmill.wiring import clock, open_access, open_blobs, open_store
+from pixmill.wiring import clock, open_access, open_blobs, open_outbox, open_store
 
 CSV = b"Serial Number,Product Name,Input Image Urls\n1,Chair,https://example.com/a.jpg\n"
 
@@ -23,8 +23,12 @@ CSV = b"Serial Number,Product Name,Input Image Urls\n1,Chair,https://example.com
 @contextmanager
 def open_service(settings: Settings) -> Iterator[Service]:
     """A service on the store and the blobs that the settings name."""
-    with closing(open_store(settings)) as store, closing(open_access(settings)) as access:
-        yield Service(settings, store, access, open_blobs(settings), clock)
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_access(settings)) as access,
+        closing(open_outbox(settings)) as outbox,
+    ):
+        yield Service(settings, store, access, outbox, open_blobs(settings), clock)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tests.web import life
 from tests.web.server import CSV, new_key
 
 PROBLEM = "application/problem+json"
-KEYLESS = {"getFile", "headFile", "getHealth", "getReadiness"}
+KEYLESS = {"getFile", "headFile", "getHealth", "getReadiness", "receiveWebhook"}
 NAMES = {
     "upload",
     "getStatus",
@@ -39,6 +39,10 @@ NAMES = {
     "getHealth",
     "getReadiness",
     "getMetrics",
+    "listDeliveries",
+    "replayDelivery",
+    "receiveWebhook",
+    "listReceipts",
 }
 """What generated clients call the calls: changing one breaks them."""
 

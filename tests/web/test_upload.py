@@ -133,7 +133,7 @@ def test_the_documented_form_has_the_fields_that_are_read() -> None:
     [
         ({"invalidRow": "skip"}, "Did you mean 'invalidRows'?"),
         ({"url_cols": "x"}, "Did you mean 'urlCol'?"),
-        ({"webhookUrl": "https://example.com"}, "no form field 'webhookUrl'"),
+        ({"webhook": "https://example.com"}, "no form field 'webhook'"),
         ({"quality": "70"}, "send it in the form field 'options'"),
         ({"invalidRows": "maybe"}, "must be 'reject' or 'skip', not 'maybe'"),
         ({"neutraliseFormulas": "2"}, "must be 'true' or 'false', not '2'"),

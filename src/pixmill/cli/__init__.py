@@ -21,6 +21,7 @@ COMMANDS = (
     "serve",
     "status",
     "submit",
+    "webhook",
     "worker",
 )
 """Each is a function of that name in a module of that name."""

@@ -42,6 +42,7 @@ def serve(**given: Any) -> int:
     with ExitStack() as opened:
         store = opened.enter_context(closing(wiring.open_store(settings)))
         access = opened.enter_context(closing(wiring.open_access(settings)))
+        outbox = opened.enter_context(closing(wiring.open_outbox(settings)))
         blobs = wiring.open_blobs(settings)
         _check_writable(blobs)
         keys_exist = access.any_key()

@@ -25,6 +25,7 @@ from pixmill.cli.words import err, show_oddities, show_problems
 from pixmill.client.client import Client
 from pixmill.client.errors import ServiceRefused
 from pixmill.core.errors import SheetRejected
+from pixmill.core.events import Event, parse_events
 from pixmill.core.options import PUBLIC_NAMES
 from pixmill.web.problems import Code
 from pixmill.web.schemas import UploadAccepted
@@ -45,6 +46,17 @@ from pixmill.web.schemas import UploadAccepted
     "--idempotency-key",
     metavar="KEY",
     help="Submitting again with the same key within a day gives the same request.",
+)
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="Who is told of the request's end, by POST. See: pixmill webhook listen",
+)
+@click.option(
+    "--webhook-events",
+    metavar="EVENTS",
+    callback=lambda _context, _option, text: parse_events(text) if text is not None else (),
+    help=f"What it is told of instead, comma-separated: {', '.join(Event)}.",
 )
 @sheet_flags
 @option_flags

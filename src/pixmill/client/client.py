@@ -6,7 +6,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from pixmill.client.files import Source, Target, name_of, rewindable, whole
 from pixmill.client.watch import follow
 from pixmill.client.wire import Wire
 from pixmill.core.errors import InvalidOption
+from pixmill.core.events import Event
 from pixmill.core.model import ImageStatus, RequestStatus
 from pixmill.web.cursors import MOST
 from pixmill.web.schemas import (
@@ -29,6 +30,7 @@ from pixmill.web.schemas import (
     RetryAccepted,
     UploadAccepted,
 )
+from pixmill.web.webhook_schemas import DeliveryLog, WebhookDelivery
 
 WHOLE_SHEET = 10
 """How many times the usual patience a call has whose answer waits until a whole CSV was read."""
@@ -89,6 +91,8 @@ class Client:
         delimiter: str | None = None,
         url_separator: str | None = None,
         neutralise_formulas: bool = True,
+        webhook_url: str | None = None,
+        webhook_events: Sequence[Event | str] = (),
         filename: str | None = None,
         idempotency_key: str | None = None,
     ) -> UploadAccepted:
@@ -97,6 +101,7 @@ class Client:
         ``options`` are the processing options by their public names: ``{"quality": 70}``. The
         upload is tried again after a broken connection, and still makes one request only, thanks
         to its idempotency key; give one of your own to be safe over several runs of a program.
+        ``webhook_url`` is told of ``webhook_events``, or else of the request's end.
         """
         fields = {
             "options": json.dumps(dict(options)) if options else None,
@@ -108,6 +113,8 @@ class Client:
             "delimiter": delimiter,
             "urlSeparator": url_separator,
             "neutraliseFormulas": None if neutralise_formulas else "false",
+            "webhookUrl": webhook_url,
+            "webhookEvents": ",".join(webhook_events) or None,
         }
         key = str(uuid.uuid4()) if idempotency_key is None else _checked(idempotency_key)
         with rewindable(csv) as file:
@@ -213,6 +220,16 @@ class Client:
         path = f"/requests/{_id(request_id)}"
         with self._wire.open("DELETE", path, repeatable=False):
             pass
+
+    def deliveries(self, request_id: str) -> tuple[WebhookDelivery, ...]:
+        """The webhooks of a request, oldest first, each with its attempts."""
+        path = f"/requests/{_id(request_id)}/deliveries"
+        return self._wire.ask("GET", path, DeliveryLog).deliveries
+
+    def replay(self, delivery_id: str) -> WebhookDelivery:
+        """Send a webhook again, now, under the same id."""
+        path = f"/deliveries/{_id(delivery_id)}/replay"
+        return self._wire.ask("POST", path, WebhookDelivery)
 
     def _results(
         self,

@@ -13,6 +13,7 @@ from starlette.requests import Request as Call
 from starlette.responses import JSONResponse
 
 from pixmill.web import (
+    deliveries,
     download,
     events,
     files,
@@ -22,6 +23,7 @@ from pixmill.web import (
     results,
     status,
     upload,
+    webhook,
 )
 from pixmill.web.access import Identified
 from pixmill.web.body_cap import BodyCapMiddleware
@@ -31,7 +33,7 @@ from pixmill.web.openapi import contract
 from pixmill.web.origins import cors_origins
 from pixmill.web.service import Service
 
-API = (files, upload, status, requests, events, results, download)
+API = (files, upload, status, requests, events, results, download, webhook, deliveries)
 """The modules with the calls below ``/api``; what is called most is looked for first."""
 OUTSIDE_API = (health, metrics)
 """The modules with the other calls."""

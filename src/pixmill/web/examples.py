@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pixmill.core.errors import ImageErrorCode
+from pixmill.core.events import Event
 from pixmill.core.model import ImageStatus, RequestStatus
+from pixmill.core.webhooks import DeliveryState
 from pixmill.web.schemas import (
     Health,
     ImageResult,
@@ -22,6 +24,14 @@ from pixmill.web.schemas import (
     Schema,
     SheetProblem,
     UploadAccepted,
+)
+from pixmill.web.webhook_schemas import (
+    DeliveryAttempt,
+    DeliveryLog,
+    ReceiptPage,
+    WebhookDelivery,
+    WebhookMessage,
+    WebhookReceipt,
 )
 
 REQUEST = "req_4c7t2yqm5ghx3vd6w7ze2kbnoa"
@@ -41,6 +51,57 @@ _SUMMARY: dict[str, Any] = {
     "created_at": datetime(2026, 11, 22, 6, 26, 40, tzinfo=UTC),
     "finished_at": datetime(2026, 11, 22, 6, 26, 44, tzinfo=UTC),
 }
+_PRODUCTS = (
+    ProductStatus(
+        serial_number="1",
+        product_name="Mug",
+        input_image_urls=("https://shop.example/mug.jpg", "https://shop.example/gone.jpg"),
+        output_image_urls=(OUTPUT, None),
+    ),
+)
+_TOTALS = ResultTotals(
+    images=2,
+    bytes_in=310_000,
+    bytes_out=62_000,
+    bytes_saved=248_000,
+    percent_saved=80.0,
+    images_per_second=0.5,
+    errors={ImageErrorCode.HTTP_ERROR: 1},
+)
+_WEBHOOK_ID = "msg_7hq2m4zv5c3xkd6t2wbe7ynaro"
+_MESSAGE = WebhookMessage(
+    type=Event.COMPLETED,
+    timestamp=_SUMMARY["finished_at"],
+    request_id=REQUEST,
+    status=RequestStatus.COMPLETED,
+    total_images=2,
+    processed_images=1,
+    failed_images=1,
+    stats=_TOTALS,
+    products=_PRODUCTS,
+    products_truncated=False,
+    status_url=f"https://pixmill.example/api/status/{REQUEST}",
+    download_url=f"https://pixmill.example/api/download/{REQUEST}",
+)
+_DELIVERY = WebhookDelivery(
+    delivery_id=_WEBHOOK_ID,
+    request_id=REQUEST,
+    event=Event.COMPLETED,
+    url="https://shop.example/hook",
+    state=DeliveryState.PENDING,
+    attempts_made=1,
+    next_attempt_at=datetime(2026, 11, 22, 6, 26, 50, tzinfo=UTC),
+    created_at=_SUMMARY["finished_at"],
+    attempts=(
+        DeliveryAttempt(
+            number=1,
+            at=datetime(2026, 11, 22, 6, 26, 45, tzinfo=UTC),
+            duration_seconds=0.12,
+            http_status=503,
+            error=None,
+        ),
+    ),
+)
 _BODIES: tuple[Schema, ...] = (
     UploadAccepted(
         request_id=REQUEST,
@@ -60,31 +121,13 @@ _BODIES: tuple[Schema, ...] = (
     RequestPage(requests=(RequestSummary(**_SUMMARY),), next_cursor=None),
     RequestDetail(
         **_SUMMARY,
-        products=(
-            ProductStatus(
-                serial_number="1",
-                product_name="Mug",
-                input_image_urls=(
-                    "https://shop.example/mug.jpg",
-                    "https://shop.example/gone.jpg",
-                ),
-                output_image_urls=(OUTPUT, None),
-            ),
-        ),
+        products=_PRODUCTS,
         next_cursor=None,
     ),
     ResultPage(
         request_id=REQUEST,
         status=RequestStatus.COMPLETED,
-        totals=ResultTotals(
-            images=2,
-            bytes_in=310_000,
-            bytes_out=62_000,
-            bytes_saved=248_000,
-            percent_saved=80.0,
-            images_per_second=0.5,
-            errors={ImageErrorCode.HTTP_ERROR: 1},
-        ),
+        totals=_TOTALS,
         images=(
             ImageResult(
                 sequence=1,
@@ -110,6 +153,19 @@ _BODIES: tuple[Schema, ...] = (
         next_cursor="bjE",
     ),
     RetryAccepted(request_id=REQUEST, status=RequestStatus.PROCESSING, retried_images=1),
+    _MESSAGE,
+    _DELIVERY,
+    DeliveryLog(request_id=REQUEST, deliveries=(_DELIVERY,)),
+    ReceiptPage(
+        receipts=(
+            WebhookReceipt(
+                webhook_id=_WEBHOOK_ID,
+                received_at=datetime(2026, 11, 22, 6, 26, 45, tzinfo=UTC),
+                message=_MESSAGE,
+            ),
+        ),
+        next_cursor=None,
+    ),
     Health(status="ok", checks=dict.fromkeys(("store", "access", "blobs", "engine"), "ok")),
 )
 

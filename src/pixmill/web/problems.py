@@ -60,7 +60,7 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
         Code.INVALID_OPTION: Kind(
             422,
             "An option is not valid",
-            "Correct the processing option that the detail names.",
+            "Correct the option that the detail names.",
         ),
         Code.SHEET_REJECTED: Kind(
             422,

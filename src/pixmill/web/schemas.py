@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pixmill.core.errors import ImageErrorCode
+from pixmill.core.events import USUAL_EVENTS, Event
 from pixmill.core.model import ImageStatus, Notice, RequestStatus
 from pixmill.core.options import MAX_SIDE, Effort, Format, Options
 
@@ -101,6 +102,18 @@ class UploadForm(Schema):
     neutralise_formulas: bool = Field(
         default=True,
         description="Disarm cells of the output CSV that a spreadsheet would run.",
+    )
+    webhook_url: str | None = Field(
+        None,
+        description="Who is told of the request, by POST. Default: the service's own choice, if it"
+        " has one.",
+        json_schema_extra={"format": "uri"},
+    )
+    webhook_events: str | None = Field(
+        None,
+        description=f"What it is told of, comma-separated: {', '.join(Event)}. Default:"
+        f" {', '.join(USUAL_EVENTS)}.",
+        examples=[",".join(USUAL_EVENTS)],
     )
 
 
