@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
-from pixmill.ports import Access, Blobs, Store
-from pixmill.stores.sqlite import SqliteAccess, SqliteStore
+from pixmill.ports import Access, Blobs, Outbox, Store
+from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
 
 
 @pytest.fixture(params=["sqlite"])
@@ -34,6 +34,20 @@ def open_access(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
 def access(open_access: Callable[[], Access]) -> Access:
     """Access without any key."""
     return open_access()
+
+
+@pytest.fixture(params=["sqlite"])
+def open_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Outbox]]:
+    """Opens the outbox of each kind that belongs to the store, as each process does."""
+    assert request.param == "sqlite"
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(closing(SqliteOutbox(tmp_path / "pixmill.db")))
+
+
+@pytest.fixture
+def outbox(open_outbox: Callable[[], Outbox]) -> Outbox:
+    """The store's outbox."""
+    return open_outbox()
 
 
 @pytest.fixture(params=["folder"])
