@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
+from typing import Any
 
 from pixmill import wiring
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode
+from pixmill.core.events import Webhook
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Failure, Image, Outcome, Product, Request, SheetRules, Stored
 from pixmill.core.options import Options
@@ -40,17 +42,18 @@ def submitted(
     *,
     owner: str = NOBODY,
     filename: str = "products.csv",
+    webhook: Webhook | None = None,
 ) -> Request:
     """A request that was just accepted; a number stands for a CSV of so many images."""
     content = sheet(csv) if isinstance(csv, int) else csv
-    order = Order(filename, Options(), SheetRules(), owner)
+    order = Order(filename, Options(), SheetRules(), owner, webhook)
     request, _ = submit_csv(
         service.store, service.blobs, io.BytesIO(content), order, SheetLimits(), service.clock
     )
     return request
 
 
-def ingested(service: Service, csv: bytes | int = 3, **more: str) -> Request:
+def ingested(service: Service, csv: bytes | int = 3, **more: Any) -> Request:
     """A request whose images are all pending."""
     request = submitted(service, csv, **more)
     ingest(service, claimed(service, Work.INGEST))
@@ -58,7 +61,7 @@ def ingested(service: Service, csv: bytes | int = 3, **more: str) -> Request:
 
 
 def finished(
-    service: Service, csv: bytes | int = 3, *, failing: Collection[int] = (), **more: str
+    service: Service, csv: bytes | int = 3, *, failing: Collection[int] = (), **more: Any
 ) -> Request:
     """A request that is through; the images with these sequences failed."""
     request = ingested(service, csv, **more)

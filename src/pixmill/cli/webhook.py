@@ -47,7 +47,7 @@ def webhook() -> None:
     show_default=True,
     help="For how long the old one still signs and verifies after --rotate.",
 )
-@flags_of("data_dir", "store", "webhook_secret")
+@flags_of("data_dir", "store")
 def secret_(*, rotate: bool, keep_hours: float, **given: Any) -> int:
     """Show the newest secret that signs the webhooks of the service whose data is here.
 
@@ -65,11 +65,12 @@ def secret_(*, rotate: bool, keep_hours: float, **given: Any) -> int:
         live = wiring.webhook_secrets(settings, outbox)
     click.echo(secret_text(live[0]))
     err.print(f"Webhooks of {place} are signed with this secret.", markup=False)
-    if rotate and len(live) > 1:
-        err.print(f"Give it to your receivers: the old one stays live for {keep_hours:g} hours.")
+    if rotate:
+        while_live = f"stay live for {keep_hours:g} hours" if len(live) > 1 else "are live no more"
+        err.print(f"Give it to your receivers: earlier ones {while_live}.")
     elif len(live) > 1:
-        older = plural(len(live) - 1, "older one")
-        err.print(f"Still live from before the last rotation: {older}.")
+        older = plural(len(live) - 1, "earlier one")
+        err.print(f"Still live from before a rotation: {older}.")
     return ALL_DONE
 
 
@@ -164,21 +165,23 @@ def _serve(receiver: Receiver) -> None:
 
 def _show(arrival: Arrival) -> None:
     """Show what arrived to people."""
-    when = Text(f"{arrival.at.astimezone():%H:%M:%S}  ", style="dim")
     message = arrival.message
     if message:
-        what = Text(message.type, style="bold") + Text(f" of {one_line(message.request_id)}: ")
+        style = "yellow" if message.failed_images else ""
         counts = (
             f"{message.status}, {message.processed_images:,} of {message.total_images:,} images"
             f" done, {message.failed_images:,} failed"
         )
-        out.print(when + what + Text(counts, style="yellow" if message.failed_images else ""))
-        judged = Text("verified", style="green")
+        what = Text.assemble(
+            (message.type, "bold"), f" of {one_line(message.request_id)}: ", (counts, style)
+        )
+        judged = ("verified", "green")
     else:
-        out.print(when + Text(f"Not believed: {one_line(arrival.refusal or '')}", style="red"))
-        judged = Text("refused", style="red")
+        what = Text(f"Not believed: {one_line(arrival.refusal or '')}", style="red")
+        judged = ("refused", "red")
     name = one_line(arrival.webhook_id or "without an id")
-    out.print(Text(" " * 10) + judged + Text(f"; answered {arrival.status}; {name}"))
+    out.print(Text.assemble((f"{arrival.at.astimezone():%H:%M:%S}  ", "dim"), what))
+    out.print(Text.assemble(" " * 10, judged, f"; answered {arrival.status}; {name}"))
 
 
 def _show_json(arrival: Arrival) -> None:
