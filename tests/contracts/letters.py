@@ -35,10 +35,12 @@ def ingest(store: Store, images: int = 3) -> None:
     store.finish_ingest(lease, now=NOW)
 
 
-def cancelled(store: Store, request_id: str = "req_a", *, url: str = HOOK) -> None:
+def cancelled(
+    store: Store, request_id: str = "req_a", *, url: str = HOOK, now: float = NOW
+) -> None:
     """Add a request and cancel it: that makes one delivery."""
     add(store, request_id, url=url)
-    store.cancel_request(request_id, now=NOW)
+    store.cancel_request(request_id, now=now)
 
 
 def completed(store: Store, images: int = 3) -> None:

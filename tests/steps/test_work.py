@@ -74,3 +74,60 @@ def test_work_on_a_request_that_vanished_ends_that_work_only(
     assert finished
     assert worker.failure is None
     assert store.request("req_b").status is RequestStatus.COMPLETED
+
+
+@pytest.mark.parametrize("failure", [StorageFailure("full"), RuntimeError("a mistake of ours")])
+def test_a_worker_ends_when_what_runs_beside_it_fails(
+    store: SqliteStore, blobs: FolderBlobs, failure: Exception
+) -> None:
+    def beside(_stop: threading.Event) -> None:
+        raise failure
+
+    mill = Mill(store, Tools(found, compress, blobs), Pace(threads=2), time.time)
+    worker = Worker(
+        "w1",
+        store,
+        mill,
+        {},
+        clock=time.time,
+        lease_seconds=30,
+        grace_seconds=1,
+        beside=beside,
+    )
+    stop = threading.Event()
+    running = threading.Thread(target=worker.run, args=(stop,))
+    running.start()
+    running.join(10)
+    ended = not running.is_alive()
+    stop.set()
+    running.join()
+    assert ended
+    assert worker.failure
+    assert str(failure) in worker.failure.message
+
+
+def test_what_runs_beside_a_worker_stops_with_it(store: SqliteStore, blobs: FolderBlobs) -> None:
+    stopped = threading.Event()
+
+    def beside(stop: threading.Event) -> None:
+        assert stop.wait(30)
+        stopped.set()
+
+    mill = Mill(store, Tools(found, compress, blobs), Pace(threads=2), time.time)
+    worker = Worker(
+        "w1",
+        store,
+        mill,
+        {},
+        clock=time.time,
+        lease_seconds=30,
+        grace_seconds=1,
+        beside=beside,
+    )
+    stop = threading.Event()
+    running = threading.Thread(target=worker.run, args=(stop,))
+    running.start()
+    stop.set()
+    running.join(30)
+    assert stopped.is_set()
+    assert worker.failure is None
