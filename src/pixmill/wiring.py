@@ -13,20 +13,21 @@ from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting, StorageFailure
+from pixmill.core.errors import InvalidSetting, StorageFailure
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Fetched, Image, SheetRules
+from pixmill.core.model import Fetched
 from pixmill.core.shards import PRIVATE
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
-from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
-from pixmill.ports import Fetch
+from pixmill.io.loop import Loop
+from pixmill.io.pixel_children import PixelChildren
+from pixmill.io.pixels import ChildLimits, Comparer, PixelLimits
+from pixmill.io.workshop import PollingWorkshop
 from pixmill.settings import Settings, cores
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Job, Pace, Pump
 from pixmill.steps.work import Worker
 from pixmill.stores.sqlite import SqliteStore
 
@@ -43,17 +44,9 @@ def open_blobs(settings: Settings) -> FolderBlobs:
     return FolderBlobs(_local_path("PIXMILL_BLOBS", settings.blobs_url, "file"))
 
 
-def pixel_pool(settings: Settings, children: int) -> PixelPool:
-    """Child processes that compress, within the settings' limits."""
-    return PixelPool(
-        children,
-        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
-        ChildLimits(
-            cpu_seconds=settings.image_cpu_seconds,
-            wall_seconds=settings.image_cpu_seconds * 4,
-            memory_bytes=settings.image_memory,
-        ),
-    )
+def comparer(settings: Settings) -> Comparer:
+    """A child process that compares pictures, within the settings' limits."""
+    return Comparer(*_pixel_limits(settings))
 
 
 def local_engine(
@@ -76,12 +69,8 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(settings)))
         blobs = open_blobs(settings)
-        pool = opened.enter_context(
-            closing(pixel_pool(settings, max(1, cores() // settings.workers)))
-        )
-        fetch = opened.enter_context(_fetching(settings, name))
-        tools = Tools(fetch, pool.compress, blobs, settings.samples)
-        mill = Mill(store, tools, _pace(settings), clock)
+        workshop = opened.enter_context(_workshop(settings, name))
+        pump = Pump(store, blobs, workshop, _pace(settings), clock)
 
         def ingest(lease: Lease) -> None:
             ingest_csv(store, blobs, lease, clock)
@@ -92,8 +81,8 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         yield Worker(
             name,
             store,
-            mill,
-            {Work.INGEST: ingest, Work.SHARD: mill.process_shard, Work.FINISH: finish},
+            pump,
+            {Work.INGEST: ingest, Work.SHARD: pump.process_shard, Work.FINISH: finish},
             clock=clock,
             lease_seconds=settings.lease_seconds,
             grace_seconds=settings.grace_seconds,
@@ -103,44 +92,61 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
 def _pace(settings: Settings) -> Pace:
     """A worker's pace: the downloads per host are shared out evenly among this machine's."""
     return Pace(
-        threads=settings.threads,
+        in_hand=settings.threads,
         downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
         longest_wait=settings.longest_wait,
+        originals=settings.samples,
     )
 
 
 @contextmanager
-def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
-    """Fetch by the kind of the URL; local files only for requests of the command line."""
+def _workshop(settings: Settings, name: str) -> Iterator[PollingWorkshop[Job]]:
+    """Where a worker fetches and compresses; what it left on the disk is removed at the end."""
     spill_folder = settings.data_dir / PRIVATE / "spill" / name
     try:
         spill_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFailure(f"Cannot write into {spill_folder}: {error.strerror}.") from error
-    limits = FetchLimits(
+    limits = _fetch_limits(settings)
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
+
+    def read(url: str, folder: Path) -> Fetched:
+        return read_local(url, folder, limits, spill_folder)
+
+    loop = Loop()
+    fetcher: Fetcher[Job] = Fetcher(
+        policy, limits, spill_folder, settings.user_agent, loop, ca_file=authorities
+    )
+    children: PixelChildren[Job] = PixelChildren(
+        max(1, cores() // settings.workers), *_pixel_limits(settings), loop
+    )
+    try:
+        with closing(PollingWorkshop(loop, fetcher, children, read)) as workshop:
+            children.start()
+            yield workshop
+    finally:
+        shutil.rmtree(spill_folder, ignore_errors=True)
+
+
+def _fetch_limits(settings: Settings) -> FetchLimits:
+    return FetchLimits(
         max_bytes=settings.max_src_file_size,
         max_redirects=settings.max_redirects,
         deadline=settings.download_timeout,
         stall=max(1, round(settings.stall_timeout)),
     )
-    policy = AddressPolicy.parse(settings.allowed_addresses)
-    authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
-    fetcher = Fetcher(policy, limits, spill_folder, settings.user_agent, ca_file=authorities)
 
-    def fetch(image: Image, rules: SheetRules) -> Fetched:
-        if not image.url.startswith("file:"):
-            return fetcher.fetch(image.url)
-        if rules.local_folder is None:
-            raise ImageError(
-                ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
-            )
-        return read_local(image.url, Path(rules.local_folder), limits, spill_folder)
 
-    try:
-        yield fetch
-    finally:
-        fetcher.close()
-        shutil.rmtree(spill_folder, ignore_errors=True)
+def _pixel_limits(settings: Settings) -> tuple[PixelLimits, ChildLimits]:
+    return (
+        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
+        ChildLimits(
+            cpu_seconds=settings.image_cpu_seconds,
+            wall_seconds=settings.image_cpu_seconds * 4,
+            memory_bytes=settings.image_memory,
+        ),
+    )
 
 
 def url_of(settings: Settings) -> UrlOf:

@@ -9,11 +9,10 @@ import pytest
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import StorageFailure
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Pace, Pump
 from pixmill.steps.work import Worker
 from pixmill.stores.sqlite import SqliteStore
-from tests.steps.test_mill import compress, found
+from tests.steps.workshops import ThreadedWorkshop
 
 
 @pytest.mark.parametrize("failure", [StorageFailure("full"), RuntimeError("a mistake of ours")])
@@ -27,8 +26,8 @@ def test_a_worker_that_cannot_keep_its_leases_ends(
         raise failure
 
     monkeypatch.setattr(store, "lost_leases", lost_leases)
-    mill = Mill(store, Tools(found, compress, blobs), Pace(threads=2), time.time)
-    worker = Worker("w1", store, mill, {}, clock=time.time, lease_seconds=0.4, grace_seconds=1)
+    pump = Pump(store, blobs, ThreadedWorkshop(), Pace(in_hand=2), time.time)
+    worker = Worker("w1", store, pump, {}, clock=time.time, lease_seconds=0.4, grace_seconds=1)
     stop = threading.Event()
     running = threading.Thread(target=worker.run, args=(stop,))
     running.start()
