@@ -9,9 +9,15 @@ import pytest
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import StorageFailure
+from pixmill.core.leases import Work
+from pixmill.core.model import RequestStatus
+from pixmill.steps import work as work_module
+from pixmill.steps.finish import finish_request
+from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.pump import Pace, Pump
 from pixmill.steps.work import Worker
 from pixmill.stores.sqlite import SqliteStore
+from tests.steps.test_life import submit
 from tests.steps.workshops import ThreadedWorkshop
 
 
@@ -38,3 +44,26 @@ def test_a_worker_that_cannot_keep_its_leases_ends(
     assert ended
     assert worker.failure
     assert str(failure) in worker.failure.message
+
+
+def test_what_a_worker_opens_by_its_own_work_it_claims_at_once(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "IDLE_SECONDS", 2.0)
+    request = submit(store, blobs)
+    pump = Pump(store, blobs, ThreadedWorkshop(), Pace(in_hand=2), time.time)
+    duties = {
+        Work.INGEST: lambda lease: ingest_csv(store, blobs, lease, time.time),
+        Work.SHARD: pump.process_shard,
+        Work.FINISH: lambda lease: finish_request(store, blobs, lease, str, time.time),
+    }
+    worker = Worker("w1", store, pump, duties, clock=time.time, lease_seconds=60, grace_seconds=1)
+    stop = threading.Event()
+    running = threading.Thread(target=worker.run, args=(stop,))
+    running.start()
+    begun = time.monotonic()
+    while not store.request(request.id).status.terminal and time.monotonic() - begun < 1.7:
+        time.sleep(0.02)
+    stop.set()
+    running.join()
+    assert store.request(request.id).status is RequestStatus.COMPLETED

@@ -19,10 +19,10 @@ from pixmill.io.pixel_process import ChildLimits, Death
 
 T = TypeVar("T")
 
-_AHEAD_SECONDS = 0.02
+_AHEAD_SECONDS = 0.04
 """Work that a child is given ahead, so that it does not idle while its parent sleeps."""
 
-_LEAST_AHEAD, _MOST_AHEAD = 2, 24
+_LEAST_AHEAD, _MOST_AHEAD = 2, 32
 """Images in a child's hands, the one in work included. Few, since they wait behind each other."""
 
 _MOST_DETOURS = 10

@@ -22,7 +22,7 @@ T = TypeVar("T")
 ReadLocal = Callable[[str, Path], Fetched]
 """Read the file that a ``file:`` URL names, relative to a folder; raises ImageError."""
 
-_NAP_SECONDS = 0.008
+_NAP_SECONDS = 0.016
 _LEAST_NAP_SECONDS = 0.001
 
 _READERS = 4

@@ -31,6 +31,7 @@ class OpenShard:
 
     lease: Lease
     missing: int
+    awaited: int = 0
     over: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -38,7 +39,8 @@ class OpenShard:
         """Note that ``count`` more images have a recorded outcome."""
         with self.changed:
             self.missing -= count
-            self.changed.notify_all()
+            if self.missing <= self.awaited:  # nobody is woken for nothing
+                self.changed.notify_all()
 
     def abandon(self) -> None:
         """Give up on what is missing: the lease is lost, or the worker stops."""
@@ -49,6 +51,7 @@ class OpenShard:
     def wait(self, *, until_missing: int) -> None:
         """Wait until only so many images lack a recorded outcome, or the shard is over."""
         with self.changed:
+            self.awaited = until_missing
             self.changed.wait_for(lambda: self.over or self.missing <= until_missing)
 
 

@@ -46,6 +46,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
         self._held: dict[str, Lease] = {}
+        self._ended = threading.Event()  # something this worker did, which may have opened more
         self._failure: PixmillError | None = None
 
     @property
@@ -66,7 +67,8 @@ class Worker:
                     self._held[lease.token] = lease
                     lanes.submit(self._do, lease)
                 else:
-                    stop.wait(IDLE_SECONDS)
+                    self._ended.wait(IDLE_SECONDS)
+                    self._ended.clear()
             self._pump.stop(self._grace_seconds)
         over.set()
         keeper.join()
@@ -95,6 +97,7 @@ class Worker:
             self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
         finally:
             del self._held[lease.token]
+            self._ended.set()
 
     def _keep(self, over: threading.Event) -> None:
         """Prolong leases well before they run out, and look for those that others let run out."""
