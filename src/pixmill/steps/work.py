@@ -15,7 +15,7 @@ from pixmill.steps.recover import recover
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 0.02
+LOOK_AGAIN_SECONDS = 0.05
 IDLE_SECONDS = 0.25
 RECOVER_SECONDS = 2.0
 
