@@ -38,7 +38,7 @@ class Turner:
         self._waiting: set[Ticket] = set()
         self._over = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # or a failed test hangs
         self._thread.start()
 
     def call(self, begin: Callable[..., None], *arguments: object) -> Any:

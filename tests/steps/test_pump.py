@@ -18,6 +18,7 @@ from pixmill.core.options import Options
 from pixmill.steps import pump as pump_module
 from pixmill.steps import recorder as recorder_module
 from pixmill.steps.pump import Job, Pace, Pump
+from pixmill.steps.recorder import Recorder
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import NOW, a_request, claimed, ingested
 from tests.steps.workshops import Ended, Fetch, ThreadedWorkshop, found
@@ -181,7 +182,7 @@ def test_a_stopped_pump_finishes_what_is_in_hand_and_hands_the_rest_back(
     ingested(store, urls=8)
     pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(in_hand=2), time.time)
     lease = claimed(store, Work.SHARD)
-    thread = threading.Thread(target=pump.process_shard, args=(lease,))
+    thread = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
     thread.start()
     in_hand.acquire()
     in_hand.acquire()
@@ -205,7 +206,7 @@ def test_an_abandoned_shard_is_left_to_its_new_holder(
     ingested(store, urls=8)
     with pumping(store, blobs, fetch, in_hand=1) as pump:
         lease = claimed(store, Work.SHARD)
-        thread = threading.Thread(target=pump.process_shard, args=(lease,))
+        thread = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
         thread.start()
         _lose_all(store)
         again = claimed(store, Work.SHARD, now=NOW + 1000)
@@ -267,7 +268,7 @@ def test_an_image_tried_alone_may_be_over_before_anybody_waits_for_it(
     ingested(store, urls=2)
     lease = replace(claimed(store, Work.SHARD), alone=True)
     with pumping(store, blobs, found) as pump:
-        processing = threading.Thread(target=pump.process_shard, args=(lease,))
+        processing = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
         processing.start()
         processing.join(5)
         assert not processing.is_alive()
@@ -338,6 +339,27 @@ def test_while_nothing_more_can_be_recorded_nothing_more_is_begun(
     assert codes(store) == ["done"] * 40
 
 
+def test_a_full_recorder_keeps_the_pump_from_beginning_anything(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Event()
+    full.set()
+    monkeypatch.setattr(Recorder, "full", property(lambda _: full.is_set()))
+    ingested(store, urls=8)
+    workshop = ThreadedWorkshop()
+    pump = Pump(store, blobs, workshop, Pace(), time.time)
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
+    processing.start()
+    time.sleep(0.3)
+    assert workshop.begun == 0
+    full.clear()
+    processing.join(10)
+    pump.stop(grace=5)
+    assert codes(store) == ["done"] * 8
+
+
 @pytest.mark.parametrize("mistake", [RuntimeError("a mistake of ours"), PixelsUnavailable("none")])
 def test_whatever_breaks_the_pump_is_told_and_keeps_nobody_waiting(
     store: SqliteStore, blobs: FolderBlobs, mistake: Exception, caplog: pytest.LogCaptureFixture
@@ -350,7 +372,9 @@ def test_whatever_breaks_the_pump_is_told_and_keeps_nobody_waiting(
 
     ingested(store, urls=8)
     pump = Pump(store, blobs, BrokenWorkshop(), Pace(in_hand=2), time.time)
-    processing = threading.Thread(target=pump.process_shard, args=(claimed(store, Work.SHARD),))
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
     processing.start()
     processing.join(5)
     assert not processing.is_alive()
@@ -374,7 +398,9 @@ def test_what_is_still_in_hand_when_the_grace_is_over_is_handed_back(
 
     ingested(store, urls=3)
     pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(), time.time)
-    processing = threading.Thread(target=pump.process_shard, args=(claimed(store, Work.SHARD),))
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
     processing.start()
     time.sleep(0.3)
     asked = time.monotonic()

@@ -259,7 +259,10 @@ class Pump:
         return max(0.0, min(waits)) if waits else None
 
     def _see_to(self, job: Job, ended: Fetched | Picture | Exception) -> None:
-        """Take a job one step further. Raises PixmillError when the worker cannot go on."""
+        """Take a job one step further. Raises PixmillError when the worker cannot go on.
+
+        Any other exception is a mistake of ours, here or in the workshop.
+        """
         if job.source is None:
             self._leave_host(job, ended)
         match ended:
@@ -270,10 +273,8 @@ class Pump:
                 self._settle(job, ended)
             case ImageError():
                 self._try_again_or_settle(job, ended)
-            case PixmillError():
-                raise ended
             case Exception():
-                self._own_up(job, ended)
+                raise ended
             case _:
                 assert_never(ended)
 
