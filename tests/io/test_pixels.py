@@ -290,6 +290,26 @@ def test_children_that_cannot_start_blame_no_image(program, monkeypatch):
     assert set(children()) <= processes
 
 
+def test_children_that_die_as_soon_as_they_are_ready_are_not_started_for_ever(
+    tmp_path, monkeypatch
+):
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import socket, sys\n"
+        "from pixmill.io.pixel_frames import send_frame\n"
+        "number = next(a for a in sys.argv if a.startswith('--socket=')).partition('=')[2]\n"
+        "send_frame(socket.socket(fileno=int(number)), b'{}', b'', 0)\n"
+        "sys.exit(0)\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    pool = WaitingChildren(1)
+    with pytest.raises(PixelsUnavailable, match="keep dying"):
+        pool.compress(fetched(SMALL), Options())
+    pool.close()
+
+
 def test_a_child_that_has_grown_hands_over_without_a_loss():
     files, processes = open_files(), set(children())
     pool = ready_children(1, child_limits=ChildLimits(check_after=5, most_growth=-(2**40)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -152,7 +153,7 @@ class PixelChildren(Generic[T]):
         finally:
             line.close()
         if death is None:
-            for question in left:
+            for question in left or islice(self._queue, 1):  # it was not to reach it
                 question.detours += 1
                 if question.detours > _MOST_DETOURS:
                     raise PixelsUnavailable(
