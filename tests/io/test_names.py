@@ -99,7 +99,7 @@ def test_an_unknown_name_is_a_dns_failure_and_asked_again_the_next_time(
 
 
 def test_names_that_hang_hold_up_no_other(tmp_path: Path, asked: Counter[str]) -> None:
-    limits = FetchLimits(connect_timeout=2.0)
+    limits = FetchLimits(connect_timeout=4.0)
     with (
         origin() as server,
         fetching(tmp_path, limits=limits) as fetcher,
@@ -113,9 +113,9 @@ def test_names_that_hang_hold_up_no_other(tmp_path: Path, asked: Counter[str]) -
         begun = time.monotonic()
         assert fetcher.fetch(server.url(host="shop.example")).body == IMAGE
         assert fetcher.fetch(server.url()).body == IMAGE
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
         errors = [future.result() for future in hanging]
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 12
     assert {error.code for error in errors} == {ImageErrorCode.TIMEOUT}
     assert all("could not be reached in time" in error.message for error in errors)
     assert sum(asked.values()) == 26

@@ -376,7 +376,7 @@ def test_whatever_breaks_the_pump_is_told_and_keeps_nobody_waiting(
         target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
     )
     processing.start()
-    processing.join(5)
+    processing.join(20)
     assert not processing.is_alive()
     pump.stop(grace=5)
     assert pump.failure
@@ -402,10 +402,11 @@ def test_what_is_still_in_hand_when_the_grace_is_over_is_handed_back(
         target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
     )
     processing.start()
-    time.sleep(0.3)
+    while codes(store).count("done") < 2:
+        time.sleep(0.02)
     asked = time.monotonic()
     pump.stop(grace=0.3)
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 15
     processing.join(5)
     assert codes(store) == ["pending", "done", "done"]
     assert len(store.pending_images(claimed(store, Work.SHARD))) == 1
@@ -415,12 +416,12 @@ def test_what_is_still_in_hand_when_the_grace_is_over_is_handed_back(
 def test_results_wait_for_their_batch_only_while_others_may_join_them(
     store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 5.0)
+    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 30.0)
     ingested(store, urls=3)
     begun = time.monotonic()
     with pumping(store, blobs) as pump:
         pump.process_shard(claimed(store, Work.SHARD))
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15
 
 
 def _all_at_once(calls: list[Callable[[], None]]) -> None:

@@ -55,6 +55,14 @@ def opened(store: SqliteStore, urls: int) -> OpenShard:
     return OpenShard(claimed(store, Work.SHARD), urls)
 
 
+def wait_until_taken(recorder: Recorder) -> None:
+    """Until what was handed over is in work: it waits no more."""
+    deadline = time.monotonic() + 20
+    while recorder._results:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_closing_records_all_that_was_handed_over(store: SqliteStore, gated: GatedBlobs) -> None:
     shard = opened(store, 60)
     recorder = Recorder(store, gated, time.time, lambda _error: None)
@@ -85,7 +93,7 @@ def test_the_recorder_is_full_once_so_many_bytes_wait(
         [(shard, replace(result, made=made, original=original))] for result in failures(store, 3)
     )
     recorder.add(first)
-    time.sleep(0.1)  # in work: it waits no more
+    wait_until_taken(recorder)
     recorder.add(second)
     assert not recorder.full
     recorder.add(third)
@@ -104,7 +112,7 @@ def test_the_recorder_is_full_once_so_many_results_wait(
     recorder = Recorder(store, gated, time.time, lambda _error: None)
     first, *others = [(shard, result) for result in failures(store, 8)]
     recorder.add([first])
-    time.sleep(0.1)
+    wait_until_taken(recorder)
     recorder.add(others[:5])
     assert not recorder.full
     recorder.add(others[5:])

@@ -49,7 +49,7 @@ def test_a_worker_that_cannot_keep_its_leases_ends(
 def test_what_a_worker_opens_by_its_own_work_it_claims_at_once(
     store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_module, "IDLE_SECONDS", 2.0)
+    monkeypatch.setattr(work_module, "IDLE_SECONDS", 60.0)
     request = submit(store, blobs)
     pump = Pump(store, blobs, ThreadedWorkshop(), Pace(in_hand=2), time.time)
     duties = {
@@ -62,8 +62,9 @@ def test_what_a_worker_opens_by_its_own_work_it_claims_at_once(
     running = threading.Thread(target=worker.run, args=(stop,))
     running.start()
     begun = time.monotonic()
-    while not store.request(request.id).status.terminal and time.monotonic() - begun < 1.7:
+    while not store.request(request.id).status.terminal and time.monotonic() - begun < 30:
         time.sleep(0.02)
     stop.set()
+    worker._ended.set()
     running.join()
     assert store.request(request.id).status is RequestStatus.COMPLETED
