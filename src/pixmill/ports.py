@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from pixmill.core.access import ApiKey
 from pixmill.core.errors import ImageErrorCode
@@ -27,11 +27,7 @@ from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
 Clock = Callable[[], float]
 """Seconds since the epoch. Handed in, so that tests can move time."""
 
-Fetch = Callable[[Image, SheetRules], Fetched]
-"""Get an image's source, as its request's rules allow; raises ImageError."""
-
-Compress = Callable[[Fetched, Options], Picture]
-"""Turn a source into a compressed picture; raises ImageError."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +297,30 @@ class BlobInfo:
     size: int
     etag: str
     modified: float
+
+
+class Workshop(Protocol[T]):
+    """Where images are fetched and compressed, many at once, for one thread that never waits.
+
+    That thread begins things, each under a ticket, and takes from ``wait`` what has ended. A
+    protocol, since the steps must not see the sockets below.
+    """
+
+    def fetch(self, ticket: T, image: Image, rules: SheetRules) -> None:
+        """Begin to get an image's source, as its request's rules allow."""
+
+    def compress(self, ticket: T, fetched: Fetched, options: Options) -> None:
+        """Begin to make a picture of a source, which stays the caller's."""
+
+    def wait(self, seconds: float | None) -> Sequence[tuple[T, Fetched | Picture | Exception]]:
+        """Return what has ended, waiting up to so long for the first; a temporary file is yours.
+
+        An exception is what went wrong with one image, an ImageError unless it is our mistake.
+        Raises PixmillError when nothing can go on, whatever the image.
+        """
+
+    def wake(self) -> None:
+        """End the wait, or the next one, at once. The only call for other threads."""
 
 
 class Blobs(Protocol):

@@ -12,25 +12,27 @@ from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting
+from pixmill.core.errors import InvalidSetting
 from pixmill.core.leases import Lease, Work
 from pixmill.core.limits import SheetLimits
-from pixmill.core.model import Fetched, Image, SheetRules
+from pixmill.core.model import Fetched
 from pixmill.core.shards import PRIVATE
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
-from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from pixmill.io.loop import Loop
+from pixmill.io.pixel_children import PixelChildren
+from pixmill.io.pixels import ChildLimits, Comparer, PixelLimits
 from pixmill.io.post import Posters
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Fetch, Outbox, Store
+from pixmill.io.workshop import PollingWorkshop
+from pixmill.ports import Outbox, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
 from pixmill.steps.deliver import Desk, Dispatcher
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Job, Pace, Pump
 from pixmill.steps.signing import live_secrets
 from pixmill.steps.tell import event_body
 from pixmill.steps.work import Worker
@@ -73,17 +75,9 @@ def sheet_limits(settings: Settings) -> SheetLimits:
     )
 
 
-def pixel_pool(settings: Settings, children: int) -> PixelPool:
-    """Child processes that compress, within the settings' limits."""
-    return PixelPool(
-        children,
-        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
-        ChildLimits(
-            cpu_seconds=settings.image_cpu_seconds,
-            wall_seconds=settings.image_cpu_seconds * 4,
-            memory_bytes=settings.image_memory,
-        ),
-    )
+def comparer(settings: Settings) -> Comparer:
+    """A child process that compares pictures, within the settings' limits."""
+    return Comparer(*_pixel_limits(settings))
 
 
 def local_engine(
@@ -106,12 +100,8 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(settings)))
         blobs = open_blobs(settings)
-        pool = opened.enter_context(
-            closing(pixel_pool(settings, max(1, cores() // settings.workers)))
-        )
-        fetch = opened.enter_context(_fetching(settings, name))
-        tools = Tools(fetch, pool.compress, blobs, settings.samples)
-        mill = Mill(store, tools, _pace(settings), clock)
+        workshop = opened.enter_context(_workshop(settings, name))
+        pump = Pump(store, blobs, workshop, _pace(settings), clock)
         dispatcher = opened.enter_context(_delivering(settings, name, store))
 
         def ingest(lease: Lease) -> None:
@@ -126,10 +116,10 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         yield Worker(
             name,
             store,
-            mill,
+            pump,
             {
                 Work.INGEST: ingest,
-                Work.SHARD: mill.process_shard,
+                Work.SHARD: pump.process_shard,
                 Work.FINISH: finish,
                 Work.PURGE: purge,
             },
@@ -167,39 +157,53 @@ def _authorities() -> str | None:
 def _pace(settings: Settings) -> Pace:
     """A worker's pace: the downloads per host are shared out evenly among this machine's."""
     return Pace(
-        threads=settings.threads,
+        in_hand=settings.threads,
         downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
         longest_wait=settings.longest_wait,
+        originals=settings.samples,
     )
 
 
 @contextmanager
-def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
-    """Fetch by the kind of the URL; local files only for requests of the command line."""
-    limits = FetchLimits(
+def _workshop(settings: Settings, name: str) -> Iterator[PollingWorkshop[Job]]:
+    """Where a worker fetches and compresses; what it left on the disk is removed at the end."""
+    limits = _fetch_limits(settings)
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    with spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill:
+
+        def read(url: str, folder: Path) -> Fetched:
+            return read_local(url, folder, limits, spill)
+
+        loop = Loop()
+        fetcher: Fetcher[Job] = Fetcher(
+            policy, limits, spill, settings.user_agent, loop, ca_file=_authorities()
+        )
+        children: PixelChildren[Job] = PixelChildren(
+            max(1, cores() // settings.workers), *_pixel_limits(settings), loop
+        )
+        with closing(PollingWorkshop(loop, fetcher, children, read)) as workshop:
+            children.start()
+            yield workshop
+
+
+def _fetch_limits(settings: Settings) -> FetchLimits:
+    return FetchLimits(
         max_bytes=settings.max_src_file_size,
         max_redirects=settings.max_redirects,
         deadline=settings.download_timeout,
         stall=max(1, round(settings.stall_timeout)),
     )
-    policy = AddressPolicy.parse(settings.allowed_addresses)
-    with (
-        spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill,
-        closing(
-            Fetcher(policy, limits, spill, settings.user_agent, ca_file=_authorities())
-        ) as fetcher,
-    ):
 
-        def fetch(image: Image, rules: SheetRules) -> Fetched:
-            if not image.url.startswith("file:"):
-                return fetcher.fetch(image.url)
-            if rules.local_folder is None:
-                raise ImageError(
-                    ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
-                )
-            return read_local(image.url, Path(rules.local_folder), limits, spill)
 
-        yield fetch
+def _pixel_limits(settings: Settings) -> tuple[PixelLimits, ChildLimits]:
+    return (
+        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
+        ChildLimits(
+            cpu_seconds=settings.image_cpu_seconds,
+            wall_seconds=settings.image_cpu_seconds * 4,
+            memory_bytes=settings.image_memory,
+        ),
+    )
 
 
 def url_of(settings: Settings) -> UrlOf:

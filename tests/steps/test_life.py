@@ -17,11 +17,10 @@ from pixmill.core.options import Options
 from pixmill.core.shards import sheet_key
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Pace, Pump
 from pixmill.steps.submit import Order, submit_csv
 from pixmill.stores.sqlite import SqliteStore
-from tests.steps.test_mill import compress
+from tests.steps.workshops import ThreadedWorkshop
 
 SHEET = b"""S. No.,Product Name,Input Image Urls,Price
 1,Lamp,"https://a.example/1.jpg,https://a.example/2.jpg",10
@@ -52,15 +51,15 @@ def submit(store: SqliteStore, blobs: FolderBlobs, sheet: bytes = SHEET) -> Requ
 
 def work_off(store: SqliteStore, blobs: FolderBlobs) -> None:
     """Do all work that there is, in this thread."""
-    mill = Mill(store, Tools(fetch, compress, blobs), Pace(threads=2), time.time)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(in_hand=2), time.time)
     while lease := store.claim("w", now=time.time(), lease_seconds=60):
         if lease.work is Work.INGEST:
             ingest_csv(store, blobs, lease, time.time)
         elif lease.work is Work.SHARD:
-            mill.process_shard(lease)
+            pump.process_shard(lease)
         else:
             finish_request(store, blobs, lease, lambda key: f"https://cdn.example/{key}", time.time)
-    mill.stop(grace=5)
+    pump.stop(grace=5)
 
 
 def read(blobs: FolderBlobs, request: Request, name: str) -> list[list[str]]:

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pixmill.core.errors import LeaseLost, NotFound, PixmillError, StoreUnavailable
 from pixmill.core.leases import Lease, Work
 from pixmill.ports import Clock, Store
-from pixmill.steps.mill import MOST_OPEN_SHARDS, Mill
+from pixmill.steps.pump import MOST_OPEN_SHARDS, Pump
 from pixmill.steps.recover import recover
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 0.02
+LOOK_AGAIN_SECONDS = 0.05
 IDLE_SECONDS = 0.25
 RECOVER_SECONDS = 2.0
 
@@ -33,7 +33,7 @@ class Worker:
         self,
         name: str,
         store: Store,
-        mill: Mill,
+        pump: Pump,
         duties: Mapping[Work, Callable[[Lease], None]],
         *,
         clock: Clock,
@@ -43,19 +43,20 @@ class Worker:
     ) -> None:
         self._name = name
         self._store = store
-        self._mill = mill
+        self._pump = pump
         self._duties = duties
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
         self._beside = beside
         self._held: dict[str, Lease] = {}
+        self._ended = threading.Event()  # something this worker did, which may have opened more
         self._failure: PixmillError | None = None
 
     @property
     def failure(self) -> PixmillError | None:
         """Why the worker stopped by itself; None if it did not."""
-        return self._failure or self._mill.failure
+        return self._failure or self._pump.failure
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
@@ -66,15 +67,16 @@ class Worker:
         beside.start()
         with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes:
             while not stop.is_set() and self.failure is None:
-                if not self._mill.hungry() or len(self._held) > MOST_OPEN_SHARDS:
+                if not self._pump.hungry() or len(self._held) > MOST_OPEN_SHARDS:
                     stop.wait(LOOK_AGAIN_SECONDS)
                 elif lease := self._claim():
                     self._held[lease.token] = lease
                     lanes.submit(self._do, lease)
                 else:
-                    stop.wait(IDLE_SECONDS)
+                    self._ended.wait(IDLE_SECONDS)
+                    self._ended.clear()
             closing.set()
-            self._mill.stop(self._grace_seconds)
+            self._pump.stop(self._grace_seconds)
         beside.join()
         over.set()
         keeper.join()
@@ -113,6 +115,7 @@ class Worker:
             self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
         finally:
             del self._held[lease.token]
+            self._ended.set()
 
     def _keep(self, over: threading.Event) -> None:
         """Prolong leases well before they run out, and look for those that others let run out."""
@@ -122,7 +125,7 @@ class Worker:
                 if held := list(self._held.values()):
                     until = self._clock() + self._lease_seconds
                     for token in self._store.renew(held, until=until):
-                        self._mill.abandon(token)
+                        self._pump.abandon(token)
                 recover(self._store, self._clock)
             except StoreUnavailable as error:
                 log.warning("cannot renew leases: %s", error)
