@@ -43,7 +43,7 @@ def keys() -> None:
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
     help="What it allows; may be given several times. submit: upload, cancel, retry. read: look."
-    " admin: delete, metrics, and the others. Default: submit and read.",
+    " admin: delete, metrics, received webhooks, and the others. Default: submit and read.",
 )
 @flags_of("data_dir", "store")
 def create(name: str, scopes: tuple[str, ...], **given: Any) -> int:

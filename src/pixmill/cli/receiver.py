@@ -13,8 +13,7 @@ from typing import Any
 from pixmill.core.errors import InvalidSetting
 from pixmill.core.received import LONGEST_BODY, MessageRefused, check_message
 from pixmill.web.problems import KINDS, CallRefused, Code
-from pixmill.web.webhook import parse_message
-from pixmill.web.webhook_schemas import WebhookMessage
+from pixmill.web.webhook_schemas import WebhookMessage, parse_message
 
 SILENCE_SECONDS = 15.0
 

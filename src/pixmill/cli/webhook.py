@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from secrets import token_bytes
@@ -28,6 +29,7 @@ from pixmill.settings import Settings, load_settings
 from pixmill.steps.signing import SECRET_BYTES
 
 HOUR = 3600.0
+LOOK_SECONDS = 0.1
 
 
 @click.group(short_help="Show the secret of webhooks; receive some to try them out.")
@@ -107,8 +109,7 @@ def listen(*, port: int, status: int, as_json: bool, **given: Any) -> int:
                 (_show_json if as_json else _show)(arrival)
 
         with Receiver(port, secrets, status, show) as receiver:
-            _say_where(receiver.address, whose)
-            _serve(receiver)
+            _serve(receiver, whose)
     return ALL_DONE
 
 
@@ -154,13 +155,17 @@ def _say_where(address: str, whose: str) -> None:
     err.print(f"  pixmill submit products.csv --webhook-url http://{address}/", markup=False)
 
 
-def _serve(receiver: Receiver) -> None:
+def _serve(receiver: Receiver, whose: str) -> None:
     """Take calls in until Ctrl-C, or until it is told to end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        receiver.serve_forever(poll_interval=0.1)
-    except KeyboardInterrupt:
-        err.print("Stopped.")
+    told: list[int] = []  # a handler that raised would cut off whatever is being written
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: told.append(number))
+    threading.Thread(target=receiver.serve_forever, args=(LOOK_SECONDS,), daemon=True).start()
+    _say_where(receiver.address, whose)
+    while not told:
+        time.sleep(LOOK_SECONDS)
+    receiver.shutdown()
+    err.print("Stopped.")
 
 
 def _show(arrival: Arrival) -> None:

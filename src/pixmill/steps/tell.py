@@ -33,7 +33,7 @@ def event_body(store: Store, delivery: Delivery, url_of: UrlOf, service_url: str
         "downloadUrl": f"{service_url}/api/download/{request.id}",
     }
     if delivery.event in ENDINGS.values():
-        room = MOST_BYTES - len(_json(body).encode())
+        room = MOST_BYTES - len(_json(body).encode()) + 1  # the first needs no comma
         products = _products(store, request, url_of, room)
         body["products"], body["productsTruncated"] = products or [], products is None
     return _json(body)

@@ -119,4 +119,4 @@ Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
 Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
 """A caller who may look."""
 Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]
-"""A caller who may delete and see the metrics."""
+"""A caller who may delete, and see the metrics and the received webhooks."""

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Call
 
@@ -20,7 +19,12 @@ from pixmill.web.paging import CursorParameter, Limit
 from pixmill.web.problems import KINDS, CallRefused, Code, documented
 from pixmill.web.rates import count_call
 from pixmill.web.service import Services
-from pixmill.web.webhook_schemas import ReceiptPage, WebhookMessage, WebhookReceipt
+from pixmill.web.webhook_schemas import (
+    ReceiptPage,
+    WebhookMessage,
+    WebhookReceipt,
+    parse_message,
+)
 
 router = APIRouter(prefix="/webhook", tags=["webhooks"])
 
@@ -109,20 +113,6 @@ def _refusal(refused: MessageRefused) -> CallRefused:
     challenge = {"WWW-Authenticate": 'Signature realm="pixmill webhooks"'}
     headers = challenge if KINDS[code].status == 401 else {}
     return CallRefused(code, refused.message, headers=headers)
-
-
-def parse_message(body: bytes) -> WebhookMessage:
-    """Read the body of a message. Raises CallRefused, naming what is wrong."""
-    try:
-        return WebhookMessage.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        where = f" at {place!r}" if place else ""
-        raise CallRefused(
-            Code.INVALID_CALL,
-            f"The body is no message of pixmill{where}: {first['msg'].rstrip('.')}.",
-        ) from None
 
 
 def _kept(message: WebhookMessage, body: bytes) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pixmill.core.events import Event
 from pixmill.core.model import RequestStatus
 from pixmill.core.webhooks import DeliveryState
+from pixmill.web.problems import CallRefused, Code
 from pixmill.web.schemas import Cursor, ProductStatus, RequestId, ResultTotals, Schema
 
 LONGEST_URL = 4096
@@ -94,3 +95,17 @@ class ReceiptPage(Schema):
 
     receipts: tuple[WebhookReceipt, ...]
     next_cursor: Cursor
+
+
+def parse_message(body: bytes) -> WebhookMessage:
+    """Read the body of a message. Raises CallRefused, naming what is wrong."""
+    try:
+        return WebhookMessage.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        where = f" at {place!r}" if place else ""
+        raise CallRefused(
+            Code.INVALID_CALL,
+            f"The body is no message of pixmill{where}: {first['msg'].rstrip('.')}.",
+        ) from None
