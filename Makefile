@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run serve test lint types format bench bench-service docs lock clean
+.PHONY: help run serve serve-sample test lint types format bench bench-service docs lock clean
 
 help: ## show what a developer can do here
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -14,6 +14,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	  || { echo "pixmill needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "This Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing packages into $(VENV)/: that takes about a minute …"
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
@@ -23,6 +24,9 @@ run: $(READY) ## process the sample catalogue into out/
 
 serve: $(READY) ## serve the HTTP API on http://127.0.0.1:8000, data in pixmill-data/
 	$(BIN)/pixmill serve
+
+serve-sample: $(READY) ## the same with pictures to try it on, all in sample/
+	$(BIN)/python examples/serve_catalogue.py
 
 test: $(READY) lint types ## everything: lint, types, tests
 	$(BIN)/pytest
@@ -54,4 +58,4 @@ lock: $(READY) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) out bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out sample bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
