@@ -39,7 +39,7 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="Makes the upload safe to repeat: the same key with the same file and options"
-        " gives the first answer again, without another request.",
+        " gives the first answer again, without another request, for 24 hours.",
         json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
     ),
 ]
