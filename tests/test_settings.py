@@ -90,6 +90,46 @@ def test_a_value_that_cannot_be_is_named(flags: dict[str, object], named: str) -
         load_settings(flags, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("WORKERS", "two", "a whole number from 1 to 1024, not 'two'"),
+        ("RATE_LIMIT", "-1", "a whole number of at least 0, not '-1'"),
+        ("STALL_TIMEOUT", "0", "a number above 0, not '0'"),
+        ("LEASE_SECONDS", "soon", "a number of at least 1, not 'soon'"),
+        ("LOG_FORMAT", "xml", "one of text, json, not 'xml'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_words_with_the_place_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    setting = f"PIXMILL_{name}"
+
+    def said(flags: dict[str, object], environment: dict[str, str]) -> str:
+        with pytest.raises(InvalidSetting) as refused:
+            load_settings(flags, environment)
+        return refused.value.message
+
+    (tmp_path / ".env").write_text(f"{setting}={text}\n")
+    assert said({}, {}) == f"{setting} must be {words} (set in .env)."
+    monkeypatch.setenv(setting, text)
+    assert said({}, {setting: text}) == f"{setting} must be {words} (set in the environment)."
+    flag = f"--{name.lower().replace('_', '-')}"
+    assert said({name.lower(): text}, {}) == f"{setting} must be {words} (given as {flag})."
+
+
+@pytest.mark.parametrize("name", ["PIXMILL_QUALITY", "PIXMILL_SERIAL_COL", "PIXMILL_MAX_WIDTH"])
+def test_what_is_chosen_for_each_csv_is_no_setting_and_said_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}=70\n")
+    with pytest.raises(InvalidSetting, match=rf"no setting {name}, as in \.env\. .* each CSV"):
+        load_settings({}, {})
+
+
+def test_host_names_are_no_addresses_that_can_be_allowed() -> None:
+    with pytest.raises(InvalidSetting, match=r"'shop\.local:80'.*host names are not accepted"):
+        load_settings({"allowed_addresses": "shop.local:80"}, {})
+
+
 def test_a_worker_gets_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(
         {"workers": 3, "max_src_resolution": 12.5, "public_url": "https://c"}, {}

@@ -6,17 +6,21 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
+from annotated_types import Ge, Gt, Le
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pixmill.core.addresses import AddressPolicy, check_url
 from pixmill.core.errors import ImageError, InvalidSetting
+from pixmill.core.model import SheetRules
+from pixmill.core.options import Options
 from pixmill.core.webhooks import parse_secret
 
 PREFIX = "PIXMILL_"
@@ -57,8 +61,7 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "",
-        description="Base URL under which stored images can be had, such as a CDN's. "
-        "Default for `serve`: /api/files at its own address.",
+        description="Base URL of the stored images, such as a CDN's. Default for `serve`: its own.",
     )
     trusted_proxies: str = Field(
         "",
@@ -90,8 +93,8 @@ class Settings(BaseSettings):
     )
     url: str = Field(
         "http://127.0.0.1:8000",
-        description="The service that submit, status and the like talk to, and where links in "
-        "webhooks lead. Default for `serve`: its own address.",
+        description="The service to talk to. Links in webhooks lead there; default for `serve`: "
+        "its own address.",
     )
     api_key: str = Field(
         "",
@@ -263,23 +266,57 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
 
     Raises InvalidSetting, naming the setting, for unknown names and for values that cannot be.
     """
-    names = [name.upper() for name in Settings.model_fields]
-    for given in [*environment, *dotenv_values(DOTENV, encoding="utf-8")]:
-        name = given.upper().removeprefix(PREFIX)
-        if given.upper().startswith(PREFIX) and name not in names:
-            raise InvalidSetting(f"There is no setting {given}.{_suggestion(name, names)}")
+    places = [
+        ("in the environment", environment),
+        (f"in {DOTENV}", dotenv_values(DOTENV, encoding="utf-8")),
+    ]
+    for place, found in places:
+        for given in found:
+            name = given.upper().removeprefix(PREFIX).lower()
+            if given.upper().startswith(PREFIX) and name not in Settings.model_fields:
+                raise InvalidSetting(f"There is no setting {given}, as {place}.{_hint(name)}")
+    flags = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**flags)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise InvalidSetting(f"{name}: {first['msg']} (it is {first['input']!r}).") from None
+        name = str(first["loc"][0])
+        place = next(
+            (place for place, found in places if PREFIX + name.upper() in map(str.upper, found)),
+            "as a default",
+        )
+        place = f"given as --{name.replace('_', '-')}" if name in flags else f"set {place}"
+        raise InvalidSetting(
+            f"{PREFIX}{name.upper()} must be {_allowed(name)}, not {first['input']!r} ({place})."
+        ) from None
+
+
+def _allowed(name: str) -> str:
+    """What a setting may be, in words."""
+    field = Settings.model_fields[name]
+    if choices := get_args(field.annotation):
+        return f"one of {', '.join(map(str, choices))}"
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+    words = kinds.get(field.annotation, "a text")
+    for bound in field.metadata:
+        match bound:
+            case Ge(ge=least):
+                words += f" from {least}"
+            case Gt(gt=least):
+                words += f" above {least}"
+            case Le(le=most):
+                words += f" to {most}"
+    return words if " to " in words else words.replace(" from ", " of at least ")
 
 
 def _url(scheme: str, path: Path) -> str:
     return f"{scheme}://{quote(str(path.absolute()))}"
 
 
-def _suggestion(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {PREFIX}{close[0]}?" if close else ""
+def _hint(name: str) -> str:
+    """What may be meant by a setting that does not exist."""
+    of_a_request = {field.name for kind in (Options, SheetRules) for field in fields(kind)}
+    if name in of_a_request:
+        return " That is chosen for each CSV, with a flag or with a field of the upload."
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f" Did you mean {PREFIX}{close[0].upper()}?" if close else ""

@@ -208,7 +208,7 @@ def test_a_file_that_is_no_good_is_told_with_lines_and_columns(refusing: httpx.C
 def test_local_files_cannot_be_named(refusing: httpx.Client, cell: str) -> None:
     answer = upload(refusing, CSV.replace(b"https://example.com/a.jpg", cell.encode()))
     refused(answer, 422, "sheet_rejected")
-    assert "on the command line only" in answer.json()["errors"][0]["message"]
+    assert "with `pixmill run` only" in answer.json()["errors"][0]["message"]
 
 
 def test_the_first_hundred_problems_are_listed_and_all_are_counted(refusing: httpx.Client) -> None:

@@ -132,5 +132,5 @@ class _FileReader(Generic[T]):
 
 
 _NOT_LOCAL = ImageError(
-    ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
+    ImageErrorCode.INVALID_URL, "Files of your own can be named with `pixmill run` only."
 )
