@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from pixmill.core.access import Scope
 from pixmill.settings import Settings
 from pixmill.steps.keys import create_key
+from pixmill.web.connections import GuardedConnection
 from pixmill.web.service import Service
 from pixmill.wiring import clock, open_access, open_blobs, open_outbox, open_store
 
@@ -32,10 +33,16 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, connection: type[GuardedConnection] = GuardedConnection) -> Iterator[str]:
     """Serve an application until the end of the block; yields its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            http=connection,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

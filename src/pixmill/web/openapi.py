@@ -26,7 +26,7 @@ results and gives the CSV back with their URLs.
 
 **Keys.** Once an API key exists, every call below `/api` needs one, but for the stored images. A
 key sees only its own requests; those of others look as if they did not exist. While no key exists,
-calls need none, and the service answers its own machine only.
+calls need none, and the service answers its own machine only. This document needs none ever.
 
 **Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`.
 
@@ -53,7 +53,7 @@ KEYED = (
     Code.STORE_UNAVAILABLE,
 )
 """How any call may end that looks at the caller's key."""
-ANY = (Code.UPLOAD_TOO_LARGE, Code.INTERNAL_ERROR)
+ANY = (Code.UPLOAD_TOO_LARGE, Code.HEADERS_TOO_LARGE, Code.INTERNAL_ERROR)
 """How any call may end."""
 
 _NUMBER = {"type": "integer", "minimum": 0}
