@@ -115,8 +115,8 @@ def _allowed(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
 Identified = Annotated[Caller, Depends(identified)]
 """Whoever calls, with any scope."""
 Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
-"""A caller who may upload, cancel and retry."""
+"""A caller who may upload, cancel, retry and delete."""
 Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
 """A caller who may look."""
 Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]
-"""A caller who may delete, and see the metrics and the received webhooks."""
+"""A caller who may see the metrics and the received webhooks."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pixmill.core.model import RequestStatus
 from pixmill.steps.delete import delete_request
 from pixmill.web import views
-from pixmill.web.access import Admin, Reader, Submitter, owned
+from pixmill.web.access import Reader, Submitter, owned
 from pixmill.web.cursors import USUAL, before_request, request_of
 from pixmill.web.paging import CursorParameter, Limit
 from pixmill.web.problems import Code, documented
@@ -79,7 +79,7 @@ def retry_request(service: Services, caller: Submitter, request_id: RequestId) -
     status_code=204,
     responses=documented(Code.NOT_FOUND, Code.STORAGE_FAILURE),
 )
-def remove_request(service: Services, caller: Admin, request_id: RequestId) -> None:
+def remove_request(service: Services, caller: Submitter, request_id: RequestId) -> None:
     """Delete a request with its records and files, whether it is finished or not."""
     owned(service, caller, request_id)
     delete_request(
