@@ -66,15 +66,25 @@ class Store(Protocol):
     ``renew`` report it instead).
     """
 
+    def expect_request(self, request: Request, *, purge_at: float) -> None:
+        """Note that files of a request are about to be stored; nobody sees it before it is added.
+
+        If it is not added by then, whoever died or was refused, its purge is offered.
+        """
+
     def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything.
 
         ``once`` is kept with it, for the request's owner; raises AlreadyAccepted, and keeps
-        nothing, if the owner's key is in use already.
+        nothing, if the owner's key is in use already. An owner whose requests were taken over
+        meanwhile, by the first key or by one that replaces another, hands this one over as well.
         """
 
     def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
-        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
+        """Return what an idempotency key stands for, while it is kept (24 hours).
+
+        It is the owner's, or of who has taken over the owner's requests.
+        """
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises NotFound."""
@@ -153,13 +163,18 @@ class Store(Protocol):
         """Make a request terminal, with its counters counted anew from the outcomes."""
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
-        """End a request whose CSV cannot be ingested."""
+        """End a request whose CSV cannot be ingested, or whose sheets cannot be written.
+
+        Of an ingest nothing is kept. A finish leaves the outcomes, and the status is theirs.
+        """
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
         """Reopen the failed images of a terminal request; return how many references they are.
 
-        A request that was cancelled before its ingest was over is ingested anew; then all its
-        references count. Raises NotFound, and WrongState while the request is not terminal.
+        A request that ended before its ingest was over is ingested anew; then all its references
+        count. One without failed images that was cancelled, or has an error, is finished anew: it
+        is open again though none count. Raises NotFound, and WrongState while the request is not
+        terminal.
         """
 
     def cancel_request(self, request_id: str, *, now: float) -> Request:
@@ -267,8 +282,12 @@ class Outbox(Protocol):
 class Access(Protocol):
     """API keys, and how often they were used lately. Raises like Store."""
 
-    def add_key(self, key: ApiKey) -> None:
-        """Keep a key. The very first one takes over the requests that were made without any."""
+    def add_key(self, key: ApiKey, replaces: str | None = None) -> None:
+        """Keep a key. The very first one takes over the requests that were made without any.
+
+        A key that replaces another one takes over its requests and idempotency keys, and the other
+        one is revoked from then on; raises NotFound, and keeps nothing, if there is no such key.
+        """
 
     def any_key(self) -> bool:
         """Whether a key was ever made: from then on, every call needs one."""
@@ -281,6 +300,9 @@ class Access(Protocol):
 
     def revoke_key(self, key_id: str, *, now: float) -> ApiKey:
         """Let a key open nothing any more; raises NotFound. Revoking twice changes nothing."""
+
+    def count_requests(self, key_id: str) -> int:
+        """Count the requests that belong to a key."""
 
     def count_calls(self, callers: Sequence[str], *, window: int) -> list[int]:
         """Count one more call of each in a window of time; return the counts so far.
@@ -345,10 +367,17 @@ class Blobs(Protocol):
         """Return what is known of a stored file; raises NotFound."""
 
     def delete_all(self, folder: str) -> None:
-        """Delete all files whose keys begin with ``folder`` and a slash; none is no error."""
+        """Delete all files whose keys begin with ``folder`` and a slash; none is no error.
+
+        They are out of reach, durably. The room that they take may stay taken until ``free_room``,
+        where that makes this quick however many they are.
+        """
+
+    def free_room(self) -> None:
+        """Remove for good what was deleted, which may take a while; others may do the same."""
 
     def clean(self, *, idle_seconds: float = 0.0) -> None:
-        """Remove what killed processes left half-written and half-deleted.
+        """Remove what killed processes left half-written, and for good what was deleted.
 
         Others may be writing if ``idle_seconds`` says for how long none of them lets a file be.
         """

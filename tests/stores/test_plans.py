@@ -125,6 +125,7 @@ def drive_reading(store: Any) -> None:
     """Ask all there is to ask, with each kind of filter and page."""
     once = Once("monday", "fingerprint", Accepted("req_once", 3, 3))
     request = a_request("req_once")
+    store.expect_request(request, purge_at=LATE)
     store.add_request(request, once)
     store.accepted("", "monday", now=NOW)
     store.request("req_a")
@@ -157,7 +158,8 @@ def drive_access(access: Any) -> None:
     made = datetime.fromtimestamp(NOW, UTC)
     key = ApiKey("anna", "job", frozenset({Scope.READ}), "ab" * 32, made)
     access.add_key(key)
-    access.add_key(replace(key, id="bert"))
+    access.add_key(replace(key, id="bert"), "anna")
+    access.count_requests("bert")
     access.key("anna")
     access.keys()
     access.revoke_key("anna", now=NOW)

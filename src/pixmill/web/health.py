@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 
@@ -22,6 +21,9 @@ router = APIRouter(tags=["service"])
 
 WRITE_SECONDS = 30.0
 """How long a file that could be written stands for the next ones: writing waits for the disk."""
+
+TRIED = f"{PRIVATE}/ready"
+"""The file that is stored for it, always the same."""
 
 OK = "ok"
 
@@ -101,15 +103,13 @@ class _Written:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folder = f"{PRIVATE}/ready/{os.getpid()}-{os.urandom(6).hex()}"
         self._until = 0.0
 
     def check(self, service: Service) -> str:
-        """Store a file and remove it, unless that went well a moment ago. Raises StorageFailure."""
+        """Store an empty file, unless that went well a moment ago. Raises StorageFailure."""
         with self._lock:
             now = service.clock()
             if not 0 <= self._until - now <= WRITE_SECONDS:
-                service.blobs.put(f"{self._folder}/file", b"")
-                service.blobs.delete_all(self._folder)
+                service.blobs.put(TRIED, b"")
                 self._until = now + WRITE_SECONDS
         return OK

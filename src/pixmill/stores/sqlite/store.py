@@ -44,13 +44,21 @@ class SqliteStore:
 
     # --- requests ---------------------------------------------------------------------------
 
+    def expect_request(self, request: Request, *, purge_at: float) -> None:
+        """Note that files of a request are about to be stored; nobody sees it before it is added.
+
+        If it is not added by then, its purge is offered.
+        """
+        with self._database.write() as db:
+            requests.expect(db, request, purge_at)
+
     def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything."""
         with self._database.write() as db:
             requests.add(db, request, once)
 
     def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
-        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
+        """Return what an idempotency key stands for, while it is kept (24 hours)."""
         with self._database.read() as db:
             return requests.accepted(db, owner, key, now)
 
@@ -87,7 +95,7 @@ class SqliteStore:
             return endings.close(db, lease, now)
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
-        """End a request whose CSV cannot be ingested."""
+        """End a request whose CSV cannot be ingested, or whose sheets cannot be written."""
         with self._held(lease) as db:
             endings.fail(db, lease, error, now)
 
