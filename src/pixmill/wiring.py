@@ -46,6 +46,12 @@ def open_store(settings: Settings) -> SqliteStore:
     return SqliteStore(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
+def new_place(settings: Settings) -> Path | None:
+    """The folder in which a store would be made by opening it; None if there is a store."""
+    path = _local_path("PIXMILL_STORE", settings.store_url, "sqlite")
+    return None if path.exists() else path.parent
+
+
 def open_access(settings: Settings) -> SqliteAccess:
     """The API keys, which are kept where the store is."""
     return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
