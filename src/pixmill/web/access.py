@@ -65,6 +65,14 @@ def keys_exist(call: Call, access: Access) -> bool:
     return bool(state.keys_exist)
 
 
+def still_allowed(call: Call, service: Service, caller: Caller) -> bool:
+    """Whether a caller who was let in once would be let in now."""
+    if caller.key is None:
+        return not keys_exist(call, service.access)
+    key = service.access.key(caller.key.id)
+    return key is not None and key.revoked_at is None
+
+
 def owned(service: Service, caller: Caller, request_id: str) -> Request:
     """The caller's request with this id.
 
