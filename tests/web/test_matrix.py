@@ -24,8 +24,8 @@ from tests.web.test_upload import refused
 class Case:
     """How a call is made and what it needs.
 
-    ``scope`` is None for calls that need no key, "any" for those that any key may make. ``of`` is
-    the state of the request that a call is about, if it is about one.
+    ``scope`` is None for calls that need no key. ``of`` is the state of the request that a call is
+    about, if it is about one.
     """
 
     scope: str | None
@@ -40,7 +40,7 @@ CASES = {
     ("GET", "/api/requests/{request_id}/events"): Case("read", 200, "finished"),
     ("POST", "/api/requests/{request_id}/cancel"): Case("submit", 200, "pending"),
     ("POST", "/api/requests/{request_id}/retry"): Case("submit", 202, "to retry"),
-    ("DELETE", "/api/requests/{request_id}"): Case("admin", 204, "to delete"),
+    ("DELETE", "/api/requests/{request_id}"): Case("submit", 204, "to delete"),
     ("GET", "/api/results/{request_id}"): Case("read", 200, "finished"),
     ("GET", "/api/download/{request_id}"): Case("read", 200, "finished"),
     ("GET", "/api/download/{request_id}/images.zip"): Case("read", 200, "finished"),
@@ -50,9 +50,11 @@ CASES = {
     ("POST", "/api/deliveries/{delivery_id}/replay"): Case("submit", 202, "finished"),
     ("POST", "/api/webhook"): Case(None, 204),
     ("GET", "/api/webhook/receipts"): Case("admin", 200),
-    ("GET", "/api/openapi.json"): Case("any", 200),
+    ("GET", "/api/openapi.json"): Case(None, 200),
     ("GET", "/health"): Case(None, 200),
+    ("HEAD", "/health"): Case(None, 200),
     ("GET", "/ready"): Case(None, 200),
+    ("HEAD", "/ready"): Case(None, 200),
     ("GET", "/metrics"): Case("admin", 200),
 }
 HOOK = Webhook("https://shop.example/hook")
@@ -140,8 +142,7 @@ def test_each_call_lets_in_whom_it_should(world: World, call: tuple[str, str]) -
     bad["Authorization"] = bad["Authorization"][:-2] + "aa"
     for headers in ({}, bad, world.revoked):
         refused(world.call(call, headers), 401, "unauthenticated")
-    if case.scope != "any":
-        refused(world.call(call, world.lacking[case.scope]), 403, "forbidden")
+    refused(world.call(call, world.lacking[case.scope]), 403, "forbidden")
     if case.of:
         refused(world.call(call, world.other), 404, "not_found")
     else:
