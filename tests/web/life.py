@@ -146,4 +146,4 @@ def _outcome(image: Image, *, failed: bool) -> Outcome:
         source_width=300,
         source_height=200,
     )
-    return Outcome(image.sequence, stored, attempts=2, duration=0.25)
+    return Outcome(image.sequence, stored, attempts=2, duration=0.2500001)
