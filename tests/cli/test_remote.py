@@ -336,7 +336,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     path = str(sheet(tmp_path, origin, "1.jpg"))
     nobody = "http://127.0.0.1:1"
     for arguments, words in (
-        (("status", "req"), "There is no request 'req'"),
+        (("status", "req"), "begins with req_. `pixmill status` lists your requests."),
         (("delete", "req_1"), "confirm it with --yes"),
         (("submit", path, "-o", path), "would be overwritten"),
         (("submit", path, "-o", str(tmp_path / "no" / "o.csv")), "There is no folder"),

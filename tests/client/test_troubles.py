@@ -497,6 +497,23 @@ def test_watching_tells_for_how_long_the_service_has_been_away() -> None:
     assert told == sorted(told)
 
 
+@pytest.mark.parametrize("piece", [b"data: " + b"x" * 100_000, b"data: " + b"x" * 100_000 + b"\n"])
+def test_an_event_without_an_end_is_not_waited_for(piece: bytes) -> None:
+    sent = 0
+
+    def pour(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(stream())
+        for _ in range(1000):
+            connection.sendall(piece)
+            sent += len(piece)
+
+    end = answer("200 OK", standing("COMPLETED", 4))
+    with broken.server(pour, end) as service, Client(service.url) as client:
+        assert [step.processed_images for step in client.watch("req_1")] == [4]
+    assert sent < 50_000_000
+
+
 def test_watching_what_is_not_there_is_refused() -> None:
     missing = answer("404 Not Found", problem(404, "not_found"))
     with (

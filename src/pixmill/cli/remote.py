@@ -49,6 +49,8 @@ def connected(given: Mapping[str, Any]) -> Iterator[Client]:
         ) from None
     except ServiceRefused as refused:
         _explain(refused, settings)
+    except NotFound as error:  # what cannot be an id was not even sent
+        raise NotFound(f"{error.message} `pixmill status` lists your requests.") from None
 
 
 def command(given: Mapping[str, Any], *words: str) -> str:

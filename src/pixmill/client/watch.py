@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from pixmill.client.errors import ServiceRefused, ServiceUnreachable, StillRunning
+from pixmill.client.troubles import not_pixmill
 from pixmill.client.wire import IN_BETWEEN, NOT_NOW, Wire
 from pixmill.web.schemas import Progress
 
@@ -18,6 +19,9 @@ PAUSE = 1.0
 
 OUTAGE = 60.0
 """Seconds for which a service that has answered before may be away: it may be restarting."""
+
+LONGEST_EVENT = 1_000_000
+"""Bytes of one event; ours have some hundreds."""
 
 Away = Callable[[float], object]
 """Is told that a service is away, and for how many seconds it has been."""
@@ -98,9 +102,22 @@ def _streamed(
     if last_id:
         headers["Last-Event-ID"] = last_id
     with wire.open("GET", f"/requests/{request_id}/events", tries=1, headers=headers) as response:
-        for event in events_of(response.iter_lines()):
+        for event in events_of(_lines(wire.url, response.iter_bytes())):
             with suppress(ValidationError):  # an event of a kind that is not known here
                 yield event.id, Progress.model_validate_json(event.data)
+
+
+def _lines(url: str, pieces: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a stream, of which none is without an end, nor an event."""
+    rest, size = b"", 0
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            text = line.removesuffix(b"\r").decode(errors="replace")
+            size = size + len(line) if text else 0
+            yield text
+        if size + len(rest) > LONGEST_EVENT:
+            raise not_pixmill(url, "its events have no end")
 
 
 def events_of(lines: Iterable[str]) -> Iterator[Event]:
