@@ -9,15 +9,16 @@ import pytest
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import StorageFailure
-from pixmill.core.leases import Lease, Work
+from pixmill.core.leases import LOSSES_BEFORE_GIVING_UP, Lease, Work
 from pixmill.core.model import RequestStatus
 from pixmill.steps import work as work_module
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.pump import Pace, Pump
+from pixmill.steps.recover import recover
 from pixmill.steps.work import Worker
 from pixmill.stores.sqlite import SqliteStore
-from tests.contracts.records import ingested
+from tests.contracts.records import claimed, ingested
 from tests.steps.test_life import submit
 from tests.steps.workshops import ThreadedWorkshop
 
@@ -77,6 +78,35 @@ def test_work_on_a_request_that_vanished_ends_that_work_only(
     assert finished
     assert worker.failure is None
     assert store.request("req_b").status is RequestStatus.COMPLETED
+
+
+@pytest.mark.parametrize("kind", [Work.INGEST, Work.FINISH])
+def test_work_is_not_given_up_for_a_disk_that_stays_full(
+    store: SqliteStore, blobs: FolderBlobs, kind: Work
+) -> None:
+    request = submit(store, blobs)
+    if kind is Work.FINISH:
+        ingest_csv(store, blobs, claimed(store, Work.INGEST, now=time.time()), time.time)
+        while (shard := store.claim("w0", now=time.time(), lease_seconds=30)) is not None:
+            if shard.work is Work.FINISH:
+                store.release(shard)
+                break
+            store.complete_shard(shard, now=time.time())
+
+    def full(_lease: Lease) -> None:
+        raise StorageFailure("full")
+
+    for _ in range(LOSSES_BEFORE_GIVING_UP):  # each is started when the one before has ended
+        pump = Pump(store, blobs, ThreadedWorkshop(), Pace(in_hand=2), time.time)
+        worker = Worker(
+            "w1", store, pump, {kind: full}, clock=time.time, lease_seconds=30, grace_seconds=1
+        )
+        worker.run(threading.Event())
+        assert worker.failure
+        store.expire_leases("w1")
+        recover(store, time.time)
+    assert not store.request(request.id).status.terminal
+    assert claimed(store, kind, now=time.time()).request_id == request.id
 
 
 @pytest.mark.parametrize("failure", [StorageFailure("full"), RuntimeError("a mistake of ours")])

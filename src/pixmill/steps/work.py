@@ -7,7 +7,13 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from pixmill.core.errors import LeaseLost, NotFound, PixmillError, StoreUnavailable
+from pixmill.core.errors import (
+    LeaseLost,
+    NotFound,
+    PixmillError,
+    StorageFailure,
+    StoreUnavailable,
+)
 from pixmill.core.leases import Lease, Work
 from pixmill.ports import Clock, Store
 from pixmill.steps.pump import MOST_OPEN_SHARDS, Pump
@@ -110,12 +116,24 @@ class Worker:
         except PixmillError as error:
             log.error("stopping: %s", error)  # noqa: TRY400  # the message says it all
             self._failure = error
+            if isinstance(error, StorageFailure | StoreUnavailable):
+                self._hand_back(lease)
         except Exception as error:  # the boundary of a duty: a mistake of ours ends the worker
             log.exception("stopping: %s of %s failed", lease.work, lease.request_id)
             self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
         finally:
             del self._held[lease.token]
             self._ended.set()
+
+    def _hand_back(self, lease: Lease) -> None:
+        """Give up work that could not be stored, without a loss: it would be given up for good.
+
+        Nothing is wrong with it, however often this happens: a disk may be full for hours.
+        """
+        try:
+            self._store.release(lease)
+        except PixmillError as error:  # its lease runs out then
+            log.warning("cannot hand back the %s of %s: %s", lease.work, lease.request_id, error)
 
     def _keep(self, over: threading.Event) -> None:
         """Prolong leases well before they run out, and look for those that others let run out."""
