@@ -49,7 +49,10 @@ def open_store(settings: Settings) -> SqliteStore:
 def new_place(settings: Settings) -> Path | None:
     """The folder in which a store would be made by opening it; None if there is a store."""
     path = _local_path("PIXMILL_STORE", settings.store_url, "sqlite")
-    return None if path.exists() else path.parent
+    try:
+        return None if path.exists() else path.parent
+    except OSError:  # opening it tells what is wrong
+        return None
 
 
 def open_access(settings: Settings) -> SqliteAccess:

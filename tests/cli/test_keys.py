@@ -58,7 +58,7 @@ def test_the_key_comes_right_after_the_words_that_announce_it(tmp_path: Path) ->
         timeout=60,
         check=True,
     ).stdout.splitlines()
-    assert said[0] == f"A new data folder was made: {tmp_path}/new"
+    assert said[0] == f"There was no pixmill data in {tmp_path}/new: it was made now."
     assert said[-2].endswith("It is not shown again:")
     assert said[-1].startswith("pixmill_")
 

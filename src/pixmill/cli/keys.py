@@ -74,7 +74,11 @@ def create(name: str | None, scopes: tuple[str, ...], *, replaces: str | None, *
             replaces=old.id if old else None,
         )
     if new_folder:
-        err.print(f"A new data folder was made: {new_folder}", style="bold", markup=False)
+        err.print(
+            f"There was no pixmill data in {new_folder}: it was made now.",
+            style="bold",
+            markup=False,
+        )
         err.print("If your service keeps its data elsewhere, name that: --data-dir FOLDER")
     if first:
         err.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         for place in (folder, *folder.parents):
-            if place.is_file():
+            if os.path.isfile(place):  # noqa: PTH113  # the other one may raise for want of rights
                 raise StorageFailure(f"{place} is a file, not a folder.") from error
         raise StorageFailure(
             f"Cannot make the data folder {folder}: {error.strerror or error}."
