@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from pixmill.client.files import Counted, Sent, Source, Target, name_of, rewindable, whole
+from pixmill.client.troubles import not_pixmill
 from pixmill.client.watch import Away, follow
 from pixmill.client.wire import Wire
 from pixmill.core.errors import InvalidOption, NotFound
@@ -165,7 +166,10 @@ class Client:
 
     def totals(self, request_id: str) -> ResultTotals:
         """Sums over a request's outcomes so far: bytes saved, failures by error code."""
-        return self._results(request_id, limit=1).totals
+        totals = self._results(request_id, limit=1).totals
+        if totals is None:
+            raise not_pixmill(self._wire.url, "its first page of results has no totals")
+        return totals
 
     def requests(self, status: RequestStatus | str | None = None) -> Iterator[RequestSummary]:
         """Your requests, newest first, or those of a status (``COMPLETED``, …)."""
@@ -224,7 +228,7 @@ class Client:
         return self._wire.ask("POST", path, RetryAccepted, repeatable=False)
 
     def delete(self, request_id: str) -> None:
-        """Remove a request, its images and its files. Needs a key with the scope ``admin``."""
+        """Remove a request, its images and its files. Needs a key with the scope ``submit``."""
         path = f"/requests/{_id(request_id)}"
         with self._wire.open("DELETE", path, repeatable=False):
             pass

@@ -65,7 +65,10 @@ def cancel_request(service: Services, caller: Submitter, request_id: RequestId) 
     responses=documented(Code.NOT_FOUND, Code.WRONG_STATE, Code.STORAGE_FAILURE),
 )
 def retry_request(service: Services, caller: Submitter, request_id: RequestId) -> RetryAccepted:
-    """Try the failed images of a finished request again; what is done stays as it is."""
+    """Try the failed images of a finished request again; what is done stays as it is.
+
+    If none failed, yet it was cancelled or has an `errorMessage`, what is missing of it is made.
+    """
     owned(service, caller, request_id)
     retried = service.store.retry_failed(request_id, now=service.clock())
     request = service.store.request(request_id)

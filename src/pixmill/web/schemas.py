@@ -145,7 +145,10 @@ class RequestSummary(Progress):
 
     filename: str
     total_products: int
-    error_message: str | None = Field(description="Why the CSV could not be ingested.")
+    error_message: str | None = Field(
+        description="Why the CSV could not be ingested, or the output CSV not written; a retry"
+        " tries that again."
+    )
     created_at: datetime
     finished_at: datetime | None = Field(description="Set once the request is terminal.")
 
@@ -209,17 +212,23 @@ class ResultTotals(Schema):
 
 
 class ResultPage(Schema):
-    """A page of a request's images, and totals over all of them."""
+    """A page of a request's images; the first one has totals over all of them."""
 
     request_id: RequestId
     status: RequestStatus
-    totals: ResultTotals
+    totals: ResultTotals | None = Field(
+        description="Over all images, also if only some are listed. Null if there is a `cursor`."
+    )
     images: tuple[ImageResult, ...]
     next_cursor: Cursor
 
 
 class RetryAccepted(Schema):
-    """The failed images of a request are tried again; 0 if there were none."""
+    """The failed images of a request are tried again; 0 if there were none.
+
+    If there were none in a request that was cancelled, or has an `errorMessage`, it is finished
+    anew, and `status` tells so.
+    """
 
     request_id: RequestId
     status: RequestStatus
