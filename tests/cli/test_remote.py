@@ -338,6 +338,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     for arguments, words in (
         (("status", "req"), "begins with req_. `pixmill status` lists your requests."),
         (("delete", "req_1"), "confirm it with --yes"),
+        (("gc",), "Requests are kept for ever"),
         (("submit", path, "-o", path), "would be overwritten"),
         (("submit", path, "-o", str(tmp_path / "no" / "o.csv")), "There is no folder"),
         (("submit", path, "--quality", "0"), "'quality' must be a whole number"),
