@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pycurl
 import pytest
 
 from pixmill.core.errors import ImageError, ImageErrorCode
@@ -62,6 +63,23 @@ def test_a_name_is_looked_up_once_for_all_that_ask_for_it(
             assert {fetched.body for fetched in threads.map(fetcher.fetch, urls)} == {IMAGE}
         assert fetcher.fetch(server.url(host="shop.example")).body == IMAGE
         assert "Host: shop.example" in server.visits[0].head
+    assert asked == {"shop.example": 1}
+
+
+def test_libcurl_is_told_the_addresses_anew_when_it_has_forgotten_them(
+    tmp_path: Path, asked: Counter[str]
+) -> None:
+    def answer(visit: Visit) -> None:
+        visit.respond(IMAGE, headers="Connection: close\r\n")
+
+    with origin(answer) as server, fetching(tmp_path) as fetcher:
+        url = server.url(host="shop.example")
+        assert fetcher.fetch(url).body == IMAGE
+        (transfer,) = fetcher.fetcher._transfers._idle
+        transfer._curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 1)  # a minute otherwise
+        for _ in range(2):
+            time.sleep(1.2)
+            assert fetcher.fetch(url).body == IMAGE
     assert asked == {"shop.example": 1}
 
 

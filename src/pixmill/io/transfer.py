@@ -99,7 +99,7 @@ class Transfer:
             port = urlsplit(f"//{rest}").port or _PORTS[scheme.lower()]
             places = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
             known = [f"+{host}:{port}:{places}"]  # with a +, it is forgotten after a minute
-        if known != self._known:
+        if known or self._known:  # each time, since libcurl forgets what it was told
             self._known = known
             self._curl.setopt(pycurl.RESOLVE, known)
 
