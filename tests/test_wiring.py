@@ -9,7 +9,7 @@ from pixmill.core.errors import ImageError, ImageErrorCode
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Fetched, Image, Picture, SheetRules
 from pixmill.settings import load_settings
-from pixmill.steps.pump import Job
+from pixmill.steps.job import Job
 from pixmill.steps.recorder import OpenShard
 from tests.contracts.records import a_request
 

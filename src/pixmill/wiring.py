@@ -32,7 +32,8 @@ from pixmill.steps.delete import purge_request
 from pixmill.steps.deliver import Desk, Dispatcher
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.pump import Job, Pace, Pump
+from pixmill.steps.job import Job, Pace
+from pixmill.steps.pump import Pump
 from pixmill.steps.signing import live_secrets
 from pixmill.steps.tell import event_body
 from pixmill.steps.work import Worker

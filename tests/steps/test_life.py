@@ -17,7 +17,8 @@ from pixmill.core.options import Options
 from pixmill.core.shards import sheet_key
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.pump import Pace, Pump
+from pixmill.steps.job import Pace
+from pixmill.steps.pump import Pump
 from pixmill.steps.submit import Order, submit_csv
 from pixmill.stores.sqlite import SqliteStore
 from tests.steps.workshops import ThreadedWorkshop

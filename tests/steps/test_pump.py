@@ -25,7 +25,8 @@ from pixmill.core.model import Failure, Fetched, Image, Picture, Request, SheetR
 from pixmill.core.options import Options
 from pixmill.steps import pump as pump_module
 from pixmill.steps import recorder as recorder_module
-from pixmill.steps.pump import Job, Pace, Pump
+from pixmill.steps.job import Job, Pace
+from pixmill.steps.pump import Pump
 from pixmill.steps.recorder import Recorder
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import NOW, a_request, claimed, ingested

@@ -14,7 +14,8 @@ from pixmill.core.model import RequestStatus
 from pixmill.steps import work as work_module
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.pump import Pace, Pump
+from pixmill.steps.job import Pace
+from pixmill.steps.pump import Pump
 from pixmill.steps.recover import recover
 from pixmill.steps.work import Worker
 from pixmill.stores.sqlite import SqliteStore

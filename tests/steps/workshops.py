@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from pixmill.core.model import Fetched, Image, Picture, SheetRules
 from pixmill.core.options import Options
-from pixmill.steps.pump import Job
+from pixmill.steps.job import Job
 
 Fetch = Callable[[Image, SheetRules], Fetched]
 Compress = Callable[[Fetched, Options], Picture]

@@ -7,20 +7,20 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, assert_never
 
 from pixmill.core.addresses import host_of
 from pixmill.core.errors import ImageError, ImageErrorCode, PixmillError
 from pixmill.core.leases import Lease
-from pixmill.core.model import Failure, Fetched, Image, Picture, Request
+from pixmill.core.model import Failure, Fetched, Picture
 from pixmill.core.retry import retry_delay
 from pixmill.core.schedule import Schedule
 from pixmill.ports import Blobs, Clock, Store, Workshop
 from pixmill.steps.gate import Gate
+from pixmill.steps.job import Job, Pace
 from pixmill.steps.patience import patiently
-from pixmill.steps.process import Result, discard, original_of
+from pixmill.steps.process import Result, discard
 from pixmill.steps.recorder import OpenShard, Recorder
 
 log = logging.getLogger(__name__)
@@ -40,38 +40,6 @@ CUT_SECONDS = 5.0
 """How long the pump may take to notice that it is over, when nothing in hand counts any more."""
 
 INTERNAL_ERROR = "An internal error stopped this image; the worker's log has the details."
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How hard a worker works.
-
-    At most ``in_hand`` images are on their way at once, ``downloads_per_host`` of them from one
-    host. Retries are waited for up to ``longest_wait`` seconds. Of each request, the sources of the
-    first ``originals`` images are kept.
-    """
-
-    in_hand: int = 80
-    downloads_per_host: int = 32
-    longest_wait: float = 120.0
-    originals: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """An image on its way: the shard it belongs to, and what was spent on it so far.
-
-    ``source`` is what was fetched in the attempt that began at ``started``.
-    """
-
-    shard: OpenShard
-    image: Image
-    request: Request
-    host: str
-    attempts: int = 0
-    seconds: float = 0.0
-    started: float = 0.0
-    source: Fetched | None = None
 
 
 class Pump:
@@ -318,16 +286,9 @@ class Pump:
     def _settle(self, job: Job, made: Picture | Failure) -> None:
         """Put what came of an image into the batch."""
         now = time.monotonic()
-        original, size = None, 0
-        if job.source:
-            size = job.source.size
-            if isinstance(made, Picture) and job.image.sequence <= self._pace.originals:
-                original = original_of(job.source)
         if not self._batch:
             self._batch_due = now + BATCH_SECONDS
-        seconds = job.seconds + now - job.started
-        result = Result(job.image, made, size, job.attempts, seconds, original)
-        self._batch.append((job.shard, result))
+        self._batch.append((job.shard, job.result(made, now, originals=self._pace.originals)))
         self._drop(job)
 
     def _own_up(self, job: Job, mistake: Exception) -> None:
