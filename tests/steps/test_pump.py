@@ -206,10 +206,11 @@ def test_a_stopped_pump_finishes_what_is_in_hand_and_hands_the_rest_back(
 def test_an_abandoned_shard_is_left_to_its_new_holder(
     store: SqliteStore, blobs: FolderBlobs
 ) -> None:
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def fetch(image: Image, _rules: SheetRules) -> Fetched:
-        assert go_on.wait(10)
+        begun.set()
+        assert go_on.wait(20)
         return found(image)
 
     ingested(store, urls=8)
@@ -217,6 +218,7 @@ def test_an_abandoned_shard_is_left_to_its_new_holder(
         lease = claimed(store, Work.SHARD)
         thread = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
         thread.start()
+        assert begun.wait(10)  # before, nobody would know what to abandon
         _lose_all(store)
         again = claimed(store, Work.SHARD, now=NOW + 1000)
         pump.abandon(lease.token)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixmill.core.errors import ImageError
 from pixmill.core.model import Failure, Fetched, Image, Picture, Request
-from pixmill.steps.process import Result, original_of
+from pixmill.steps.process import Result, discard, original_of
 from pixmill.steps.recorder import OpenShard
+
+OVERLOADED = {429, 503}
+"""HTTP statuses by which a host asks for fewer requests (RFC 6585, RFC 9110)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,15 @@ class Job:
     started: float = 0.0
     source: Fetched | None = None
 
+    def __str__(self) -> str:
+        return f"{self.image.request_id}/{self.image.sequence}"
+
+    def let_go(self) -> None:
+        """Remove the source, if there is one."""
+        source, self.source = self.source, None
+        if source:
+            discard(source)
+
     def result(self, made: Picture | Failure, now: float, *, originals: int) -> Result:
         """What came of it; with its source, if it is one of the first ``originals`` images."""
         original, size = None, 0
@@ -49,3 +62,10 @@ class Job:
                 original = original_of(self.source)
         seconds = self.seconds + now - self.started
         return Result(self.image, made, size, self.attempts, seconds, original)
+
+
+def plea(ended: object) -> tuple[bool, float | None]:
+    """Whether a host asks for fewer requests by how a fetch ended, and for how many seconds."""
+    if isinstance(ended, ImageError):
+        return ended.http_status in OVERLOADED, ended.retry_after
+    return False, None

@@ -18,17 +18,14 @@ from pixmill.core.retry import retry_delay
 from pixmill.core.schedule import Schedule
 from pixmill.ports import Blobs, Clock, Store, Workshop
 from pixmill.steps.gate import Gate
-from pixmill.steps.job import Job, Pace
+from pixmill.steps.job import Job, Pace, plea
 from pixmill.steps.patience import patiently
-from pixmill.steps.process import Result, discard
+from pixmill.steps.process import Result
 from pixmill.steps.recorder import OpenShard, Recorder
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-OVERLOADED = {429, 503}
-"""HTTP statuses by which a host asks for fewer requests (RFC 6585, RFC 9110)."""
 
 MOST_OPEN_SHARDS = 16
 """Shards a worker holds at once: enough to go on while a few wait for retries, yet no hoard."""
@@ -257,9 +254,7 @@ class Pump:
 
     def _leave_host(self, job: Job, ended: Fetched | Picture | Exception) -> None:
         """Tell the schedule how the host took a fetch."""
-        overloaded, retry_after = False, None
-        if isinstance(ended, ImageError):
-            overloaded, retry_after = ended.http_status in OVERLOADED, ended.retry_after
+        overloaded, retry_after = plea(ended)
         now = time.monotonic()
         self._schedule.finish(job.host, overloaded=overloaded, now=now, retry_after=retry_after)
 
@@ -293,16 +288,13 @@ class Pump:
 
     def _own_up(self, job: Job, mistake: Exception) -> None:
         """End an image that met a mistake of ours."""
-        image = job.image
-        log.error("image %s/%s failed", image.request_id, image.sequence, exc_info=mistake)
+        log.error("image %s failed", job, exc_info=mistake)
         self._settle(job, Failure(ImageErrorCode.WORKER_CRASH, INTERNAL_ERROR))
 
     def _drop(self, job: Job) -> None:
         """Let go of an image and its source."""
         self._in_hand -= 1
-        source, job.source = job.source, None
-        if source:
-            discard(source)
+        job.let_go()
 
     def _hand_over(self, now: float) -> None:
         """Give the batch to the recorder when its time has come, or nothing else is to come."""
