@@ -1,0 +1,63 @@
+"""An S3 server of the tests: ``moto_server``, which keeps all in its memory."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.ports import free_port, wait_until_it_answers
+from tests.servers.programs import program
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running server."""
+
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def bucket(self) -> str:
+        """Make an empty bucket; return its name."""
+        name = f"pixmill-{next(_numbers)}"
+        made = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")  # noqa: S310  # ours
+        urllib.request.urlopen(made).close()  # noqa: S310  # ours
+        return name
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """The variables by which pixmill finds a server."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "pixmilltests",
+        "AWS_SECRET_ACCESS_KEY": "notsosecretatall",
+        "AWS_REGION": "us-east-1",
+    }
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Run a server, whose log goes to ``folder``; it is gone at the end."""
+    port = free_port()
+    with (folder / "s3.log").open("ab") as log:
+        process = subprocess.Popen(
+            [str(program("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until_it_answers(port, process)
+        yield S3Server(port)
+    finally:
+        process.kill()
+        process.wait()
