@@ -22,7 +22,7 @@ from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Fetch, Store
+from pixmill.ports import Blobs, Fetch, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
 from pixmill.steps.finish import UrlOf, finish_request
@@ -45,9 +45,23 @@ def open_access(settings: Settings) -> SqliteAccess:
     return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
-def open_blobs(settings: Settings) -> FolderBlobs:
+def open_blobs(settings: Settings) -> Blobs:
     """The blobs that the settings name."""
+    if settings.blobs_url.startswith("s3:"):
+        return _s3_blobs(settings.blobs_url)
     return FolderBlobs(_local_path("PIXMILL_BLOBS", settings.blobs_url, "file"))
+
+
+def _s3_blobs(url: str) -> Blobs:
+    """Blobs in a bucket, for which one machine needs no packages."""
+    try:
+        from pixmill.blobs.s3 import S3Blobs  # what it needs comes with the extra
+        from pixmill.blobs.s3_place import s3_place
+    except ImportError as error:
+        raise InvalidSetting(
+            'PIXMILL_BLOBS names S3, which needs more packages: pip install "pixmill[fleet]".'
+        ) from error
+    return S3Blobs(s3_place(url, os.environ))
 
 
 def sheet_limits(settings: Settings) -> SheetLimits:
