@@ -43,7 +43,8 @@ def images(
         wanted, limit = {"_id": {"$in": named}}, len(named)
     if status is not None:
         wanted = _of_status(wanted, status, request, after if sequences is None else None)
-    if limit <= 0:  # which MongoDB would take for no limit at all
+    none_is = status is ImageStatus.PENDING and request["status"] == RequestStatus.CANCELLED
+    if none_is or limit <= 0:  # which MongoDB would take for no limit at all
         return []
     found = step.images.find(wanted, session=step.session, limit=limit)
     in_order = found.sort("sequence" if "sequence" in wanted else "_id")
@@ -54,17 +55,12 @@ def _of_status(
     wanted: Document, status: ImageStatus, request: Document, after: int | None
 ) -> Document:
     """Narrow a query to the images that have a status by what their request makes of them."""
-    cancelled = request["status"] == RequestStatus.CANCELLED
-    match status:
-        case ImageStatus.DONE:
-            return {**wanted, "status": str(status)}
-        case ImageStatus.PENDING:
-            return {
-                **wanted,
-                **({"_id": None} if cancelled else outcomes.pending(request["round"])),
-            }
-        case ImageStatus.FAILED if cancelled:
-            return {**wanted, "status": {"$ne": str(ImageStatus.DONE)}}
+    if status is ImageStatus.DONE:
+        return {**wanted, "status": str(status)}
+    if status is ImageStatus.PENDING:
+        return {**wanted, **outcomes.pending(request["round"])}
+    if request["status"] == RequestStatus.CANCELLED:
+        return {**wanted, "status": {"$ne": str(ImageStatus.DONE)}}
     failed = {"status": str(status), "round": request["round"]}
     if after is None:
         return {**wanted, **failed}
