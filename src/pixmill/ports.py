@@ -286,6 +286,9 @@ class Access(Protocol):
         hold over all processes, but need not survive a power cut.
         """
 
+    def close(self) -> None:
+        """Let go of connections and files."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:

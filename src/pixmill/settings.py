@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         Path("pixmill-data"), description="Folder in which the default store and blobs live."
     )
     store: str = Field(
-        "", description="Store: sqlite:///path/to/file.db. Default: pixmill.db in the data folder."
+        "",
+        description="Store: sqlite:///path/to/file.db, or mongodb://host/database of a replica set."
+        " Default: pixmill.db in the data folder.",
     )
     blobs: str = Field(
         "",

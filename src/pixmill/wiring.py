@@ -22,7 +22,7 @@ from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
 from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Blobs, Fetch, Store
+from pixmill.ports import Access, Blobs, Fetch, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
 from pixmill.steps.finish import UrlOf, finish_request
@@ -35,14 +35,33 @@ from pixmill.stores.sqlite import SqliteAccess, SqliteStore
 clock = time.time
 
 
-def open_store(settings: Settings) -> SqliteStore:
+def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
+    if _is_mongo(settings.store_url):
+        return _mongo(settings.store_url)[0]
     return SqliteStore(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
-def open_access(settings: Settings) -> SqliteAccess:
+def open_access(settings: Settings) -> Access:
     """The API keys, which are kept where the store is."""
+    if _is_mongo(settings.store_url):
+        return _mongo(settings.store_url)[1]
     return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def _is_mongo(url: str) -> bool:
+    return url.startswith(("mongodb://", "mongodb+srv://"))
+
+
+def _mongo(url: str) -> tuple[Store, Access]:
+    """Store and keys in MongoDB, neither of which connects before it is used."""
+    try:
+        from pixmill.stores.mongo import MongoAccess, MongoStore  # what they need: the extra
+    except ImportError as error:
+        raise InvalidSetting(
+            'PIXMILL_STORE names MongoDB, which needs more packages: pip install "pixmill[fleet]".'
+        ) from error
+    return MongoStore(url), MongoAccess(url)
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -187,5 +206,7 @@ def _local_path(setting: str, url: str, scheme: str) -> Path:
     """The absolute path in a URL such as ``sqlite:///srv/pixmill.db``."""
     parts = urlsplit(url)
     if parts.scheme != scheme or parts.netloc or not parts.path.startswith("/"):
-        raise InvalidSetting(f"{setting} must look like {scheme}:///absolute/path, not {url!r}.")
+        # Of another kind's URL, which may hold a password, only the kind is shown.
+        shown = f"{parts.scheme}:…" if "@" in url else url
+        raise InvalidSetting(f"{setting} must look like {scheme}:///absolute/path, not {shown!r}.")
     return Path(unquote(parts.path))
