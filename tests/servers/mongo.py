@@ -103,11 +103,10 @@ class MongoServer:
                 time.sleep(0.02)
 
     @contextmanager
-    def admin(self) -> Iterator[MongoClient[dict[str, Any]]]:
+    def admin(self, **options: Any) -> Iterator[MongoClient[dict[str, Any]]]:
         """A connection to this server, whatever it is."""
-        with MongoClient(
-            "127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=20_000
-        ) as client:
+        direct: dict[str, Any] = {"directConnection": True, "serverSelectionTimeoutMS": 20_000}
+        with MongoClient("127.0.0.1", self.port, **direct, **options) as client:
             yield client
 
     def _start(self, *options: str) -> None:

@@ -118,9 +118,8 @@ def faults(target: Database[Document], command: Document) -> list[str]:
             found.append("it reads the whole collection")
         if step.get("stage") == "SORT" or "$sort" in step:
             found.append("it sorts what an index should have had in order")
-        if step.get("stage") == "IXSCAN" and _whole(step):
-            if collection not in ALLOWED_SCANS:
-                found.append(f"it reads the whole index {step['indexName']}")
+        if step.get("stage") == "IXSCAN" and _whole(step) and collection not in ALLOWED_SCANS:
+            found.append(f"it reads the whole index {step['indexName']}")
     return found
 
 

@@ -84,7 +84,7 @@ def translated() -> Iterator[None]:
     except (InvalidURI, ConfigurationError):
         raise StorageFailure(f"{BAD_URL}.") from None
     except ServerSelectionTimeoutError as error:
-        if _never_initiated(error):
+        if "RSGhost" in str(error):  # what the driver calls it
             raise StorageFailure(f"Cannot use MongoDB: {NOT_INITIATED}.") from error
         raise StoreUnavailable("MongoDB cannot be reached, or has no primary.") from error
     except PyMongoError as error:
@@ -117,8 +117,3 @@ def _said(error: PyMongoError) -> str:
     details = error.details if isinstance(error, OperationFailure) else None
     said = (details or {}).get("errmsg") or str(error)
     return str(said).partition(", full error")[0].rstrip(".")
-
-
-def _never_initiated(error: ServerSelectionTimeoutError) -> bool:
-    topology = error.details
-    return False if topology is None else "RSGhost" in str(topology)
