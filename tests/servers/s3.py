@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from tests.servers.ports import free_port, wait_until_it_answers
 from tests.servers.programs import program
+
+ACCESS_KEY = "pixmilltests"
+SECRET_KEY = "notsosecretatall"  # noqa: S105  # of a server that lives as long as the tests
 
 _numbers = itertools.count(1)
 
@@ -30,17 +35,26 @@ class S3Server:
     def bucket(self) -> str:
         """Make an empty bucket; return its name."""
         name = f"pixmill-{next(_numbers)}"
-        made = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")  # noqa: S310  # ours
-        urllib.request.urlopen(made).close()  # noqa: S310  # ours
+        self.client().create_bucket(Bucket=name)
         return name
+
+    def client(self) -> Any:
+        """A client that is not ours."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name="us-east-1",
+        )
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
     """The variables by which pixmill finds a server."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "pixmilltests",
-        "AWS_SECRET_ACCESS_KEY": "notsosecretatall",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_REGION": "us-east-1",
     }
 

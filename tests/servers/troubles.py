@@ -6,6 +6,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,11 +40,22 @@ class HttpCall:
     path: str
 
 
-Plan = Callable[[HttpCall], Trouble]
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The trouble of an answer that the server never gave."""
+
+    status: int
+    body: bytes
+
+
+Plan = Callable[[HttpCall], Trouble | Answered]
 
 
 class TroubleProxy(ThreadingHTTPServer):
-    """Passes calls on to a server on loopback, as ``plan`` says; ``calls`` lists what came by."""
+    """Passes calls on to a server on loopback, as ``plan`` says, after ``delay`` seconds.
+
+    ``calls`` lists what came by, ``most_at_once`` says how many were held up together.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -53,7 +65,10 @@ class TroubleProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target_port = target_port
         self.plan: Plan = lambda _call: Trouble.NONE
+        self.delay = 0.0
         self.calls: list[HttpCall] = []
+        self.most_at_once = 0
+        self._waiting = 0
         self._lock = threading.Lock()
 
     @property
@@ -70,6 +85,15 @@ class TroubleProxy(ThreadingHTTPServer):
             call = HttpCall(len(self.calls), method, path)
             self.calls.append(call)
         return call
+
+    def hold_up(self) -> None:
+        """Let a call wait, and count those that wait together."""
+        with self._lock:
+            self._waiting += 1
+            self.most_at_once = max(self.most_at_once, self._waiting)
+        time.sleep(self.delay)
+        with self._lock:
+            self._waiting -= 1
 
 
 @contextmanager
@@ -101,24 +125,28 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         call = self.server.next_call(self.command, self.path)
-        trouble = self.server.plan(call)
-        length = int(self.headers.get("Content-Length", "0"))
+        self.server.hold_up()
+        self._serve(self.server.plan(call), int(self.headers.get("Content-Length", "0")))
+
+    def _serve(self, trouble: Trouble | Answered, length: int) -> None:
         if trouble is Trouble.CUT_REQUEST:
             self._pass_half(length)
             return
         body = self.rfile.read(length)
-        if trouble in {Trouble.REFUSED, Trouble.SLOW_DOWN}:
+        if isinstance(trouble, Answered):
+            self._answer(trouble.status, {}, trouble.body)
+        elif trouble in {Trouble.REFUSED, Trouble.SLOW_DOWN}:
             status = 500 if trouble is Trouble.REFUSED else 503
             self._answer(status, {}, b"<Error><Code>Trouble</Code></Error>")
-            return
-        status, headers, answer = self._ask(body)
-        if trouble is Trouble.LOST_ANSWER:
-            self._break()
-        elif trouble is Trouble.CUT_ANSWER:
-            self._answer(status, headers, answer, cut=True)
-            self._break()
         else:
-            self._answer(status, headers, answer)
+            self._pass_on(trouble, body)
+
+    def _pass_on(self, trouble: Trouble | Answered, body: bytes) -> None:
+        status, headers, answer = self._ask(body)
+        if trouble is not Trouble.LOST_ANSWER:
+            self._answer(status, headers, answer, cut=trouble is Trouble.CUT_ANSWER)
+        if trouble is not Trouble.NONE:
+            self._break()
 
     def _pass_half(self, length: int) -> None:
         """Hand the server half of a call, then break both connections."""

@@ -60,10 +60,15 @@ class S3Blobs:
 
     near = False
 
-    def __init__(self, place: S3Place, *, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        place: S3Place,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        hiccup: float = HICCUP_SECONDS,
+    ) -> None:
         self._place = place
         self._patience = patience
-        hiccup = timedelta(seconds=min(HICCUP_SECONDS, patience))
         self._store = S3Store(
             place.bucket,
             prefix=place.prefix or None,
@@ -71,7 +76,7 @@ class S3Blobs:
             client_options=place.client_options,
             retry_config={
                 "max_retries": 10,
-                "retry_timeout": hiccup,
+                "retry_timeout": timedelta(seconds=min(hiccup, patience)),
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=100),
                     "max_backoff": timedelta(seconds=2),
@@ -185,7 +190,6 @@ class S3Blobs:
             yield head
             try:
                 while part := _read(rest, PART):
-                    patience.worked()
                     yield part
             except Exception as error:
                 broken.append(error)
@@ -230,7 +234,7 @@ class S3Blobs:
         return self._reading().call(f"read {path}", get)
 
     def _reading(self) -> Patience:
-        return Patience(min(READER_SECONDS, self._patience))
+        return Patience(min(READER_SECONDS, self._patience), reading=True)
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:

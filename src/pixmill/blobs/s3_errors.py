@@ -43,11 +43,13 @@ _NAME = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 class Patience:
     """Tries again while S3 is away, until nothing has worked for so many seconds.
 
-    obstore has tried a call several times within some seconds before it comes here.
+    obstore has tried a call several times within some seconds before it comes here. ``reading``
+    says that what is not there was asked for, and may not be.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, reading: bool = False) -> None:
         self._seconds = seconds
+        self._reading = reading
         self._give_up = time.monotonic() + seconds
 
     def worked(self) -> None:
@@ -65,7 +67,7 @@ class Patience:
             try:
                 done = do()
             except FOREIGN as error:
-                told = translated(what, error)
+                told = translated(what, error, reading=self._reading)
                 wait = pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, no secret
                 if not isinstance(told, StoreUnavailable) or self.over(wait):
                     raise told from None
@@ -77,19 +79,23 @@ class Patience:
             pause = min(LONGEST_PAUSE, pause * 2)
 
 
-def translated(what: str, error: Exception) -> PixmillError:
+def translated(what: str, error: Exception, *, reading: bool) -> PixmillError:
     """What an error of obstore means. StoreUnavailable passes by itself, the others do not."""
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         return StorageFailure(f"Cannot {what}: what is to be stored cannot be read.")
-    name = _NAME.search(text)
-    said = f" ({name[1]})" if name else ""
-    if said == " (NoSuchBucket)":
+    found = _NAME.search(text)
+    name = found[1] if found else ""
+    said = f" ({name})" if name else ""
+    if name == "NoSuchBucket":
         return StorageFailure(f"Cannot {what}: there is no such bucket.")
+    if name == "NoSuchUpload":  # its parts were put together, but the answer was lost
+        return StoreUnavailable(f"Cannot {what}: the upload is gone.")
     if isinstance(error, FileNotFoundError):
-        return NotFound(f"Cannot {what}: it is not there.")
+        kind = NotFound if reading else StorageFailure
+        return kind(f"Cannot {what}: it is not there.")
     if isinstance(error, PreconditionError):
-        return StoreUnavailable(f"Cannot {what}: it was stored anew at this moment.")
+        return StorageFailure(f"Cannot {what}: it was stored anew meanwhile.")
     if isinstance(error, InvalidPathError | ValueError):
         return StorageFailure(f"Cannot {what}: S3 cannot have such a key.")
     if "169.254.169.254" in text or "169.254.170.2" in text:
