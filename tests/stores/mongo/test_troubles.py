@@ -20,6 +20,7 @@ from pymongo.errors import (
 
 from pixmill.core.errors import PixmillError, StorageFailure, StoreUnavailable
 from pixmill.stores.mongo import MongoAccess, MongoStore
+from pixmill.stores.mongo.database import check_server
 from pixmill.stores.mongo.troubles import translated
 from tests.servers.mongo import MongoServer, mongo_server
 
@@ -101,6 +102,12 @@ def test_a_server_that_is_no_replica_set_is_refused_with_what_to_do(server: Mong
     refused = refusal(f"mongodb://127.0.0.1:{server.port}/db?{SOON}")
     assert isinstance(refused, StorageFailure)
     assert "no replica set; start mongod with --replSet" in refused.message
+
+
+def test_a_server_older_than_what_is_tested_is_refused() -> None:
+    check_server({"setName": "fleet", "maxWireVersion": 17})
+    with pytest.raises(StorageFailure, match=r"6\.0 or newer"):
+        check_server({"setName": "fleet", "maxWireVersion": 13})
 
 
 def test_a_replica_set_that_was_never_initiated_is_refused_with_what_to_do(

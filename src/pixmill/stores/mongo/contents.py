@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pixmill.core.leases import Lease
 from pixmill.core.model import Image, ImageStatus, Product, RequestStatus
+from pixmill.core.shards import LARGEST_SHARD
 from pixmill.ports import Totals
 from pixmill.stores.mongo import documents, leases, outcomes, requests
 from pixmill.stores.mongo.database import Document, Step
@@ -20,8 +21,8 @@ def products(step: Step, request_id: str, *, after: int, limit: int) -> list[Pro
     if _seen(step, request_id) is None:
         return []
     wanted = {"_id": those_after(request_id, after)}
-    found = step.products.find(wanted, session=step.session, limit=limit).sort("_id")
-    return [documents.to_product(each) for each in found]
+    found = step.products.find(wanted, session=step.session, limit=limit, batch_size=limit)
+    return [documents.to_product(each) for each in found.sort("_id")]
 
 
 def images(
@@ -46,7 +47,7 @@ def images(
     none_is = status is ImageStatus.PENDING and request["status"] == RequestStatus.CANCELLED
     if none_is or limit <= 0:  # which MongoDB would take for no limit at all
         return []
-    found = step.images.find(wanted, session=step.session, limit=limit)
+    found = step.images.find(wanted, session=step.session, limit=limit, batch_size=limit)
     in_order = found.sort("sequence" if "sequence" in wanted else "_id")
     return [documents.to_image(outcomes.as_seen(each, request)) for each in in_order]
 
@@ -71,7 +72,8 @@ def pending(step: Step, lease: Lease) -> list[Image]:
     """A shard's images that have no outcome yet, in order."""
     round_ = leases.round_of(lease)
     found = step.images.find(
-        {"_id": span_of(lease.request_id, lease.first, lease.last), **outcomes.pending(round_)}
+        {"_id": span_of(lease.request_id, lease.first, lease.last), **outcomes.pending(round_)},
+        batch_size=LARGEST_SHARD + 1,
     ).sort("_id")
     at_work = {"round": round_, "status": RequestStatus.PROCESSING}
     return [documents.to_image(outcomes.as_seen(each, at_work)) for each in found]

@@ -31,6 +31,9 @@ DEFAULT_DATABASE = "pixmill"
 PATIENCE_SECONDS = 10.0
 """How long a transaction that collides, or whose server goes away, is tried again."""
 
+OLDEST_WIRE_VERSION = 17
+"""What MongoDB 6.0 speaks."""
+
 USUAL = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
@@ -154,7 +157,7 @@ class Database:
                 self._client = _connect(self._url)
             if self._database is None:
                 database = self._client.get_default_database(DEFAULT_DATABASE)
-                _check_replica_set(self._client)
+                check_server(self._client.admin.command("hello"))
                 schema.bring_up_to_date(database)
                 self._database = database
             return self._database
@@ -170,11 +173,12 @@ def _connect(url: str) -> MongoClient[Document]:
     return MongoClient(url, **options)
 
 
-def _check_replica_set(client: MongoClient[Document]) -> None:
-    """Without one there are no transactions."""
-    hello = client.admin.command("hello")
+def check_server(hello: Document) -> None:
+    """Refuse a server without transactions, or older than what is tested."""
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise StorageFailure(f"Cannot use MongoDB: {MENDING[20]}.")
+    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
+        raise StorageFailure("Cannot use MongoDB: it is older than 6.0; use 6.0 or newer.")
 
 
 def _attempt(

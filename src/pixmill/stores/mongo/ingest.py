@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import DocumentTooLarge
 
+from pixmill.core.errors import Problem, SheetRejected
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Product, RequestStatus
 from pixmill.core.shards import shard_size
+from pixmill.core.sheets.problems import ProblemCode, shown
 from pixmill.stores.mongo import documents, leases
 from pixmill.stores.mongo.database import Document, Step
 from pixmill.stores.mongo.documents import new_image, new_work, record_id, url_digest
@@ -75,11 +78,23 @@ def _unknown(references: Mapping[str, int], known: Mapping[str, int]) -> list[st
 
 
 def add_products(step: Step, lease: Lease, products: Sequence[Product]) -> None:
-    """Add products."""
+    """Add products; raises SheetRejected when one is too long to be kept."""
     leases.hold(step, lease)
     made = [documents.from_product(lease.request_id, product) for product in products]
-    if made:
-        step.products.insert_many(made, ordered=False, session=step.session)
+    try:
+        if made:
+            step.products.insert_many(made, ordered=False, session=step.session)
+    except DocumentTooLarge:
+        longest = max(products, key=lambda product: sum(map(len, product.written)))
+        raise SheetRejected([_too_long(longest)]) from None
+
+
+def _too_long(product: Product) -> Problem:
+    return Problem(
+        ProblemCode.TOO_MANY_URLS,
+        f"Product {shown(product.serial_number)} names {len(product.written)} images, which are"
+        " more than a document of MongoDB can hold (16 MB). Spread them over several products.",
+    )
 
 
 def finish(step: Step, lease: Lease, now: float) -> Document | None:

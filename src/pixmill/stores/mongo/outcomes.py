@@ -62,13 +62,10 @@ def recordable(
         first = wanted.setdefault((lease.request_id, leases.round_of(lease)), {})
         for outcome in outcomes:
             first.setdefault(record_id(lease.request_id, outcome.sequence), outcome)
+    ids = [image for images in wanted.values() for image in images]
     fields = {"status": True, "round": True, "references": True}
-    found = {
-        each["_id"]: each
-        for each in step.images.find(
-            {"_id": {"$in": [image for images in wanted.values() for image in images]}}, fields
-        )
-    }
+    looked_up = step.images.find({"_id": {"$in": ids}}, fields, batch_size=len(ids) + 1)
+    found = {each["_id"]: each for each in looked_up}
     return {
         (request_id, round_): Recordable(
             round_,
