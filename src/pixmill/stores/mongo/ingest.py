@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import DocumentTooLarge
 
 from pixmill.core.errors import Problem, SheetRejected
 from pixmill.core.leases import Lease, Work
@@ -18,6 +17,12 @@ from pixmill.stores.mongo.documents import new_image, new_work, record_id, url_d
 
 SLICE = 5000
 """How many records are dropped in one transaction."""
+
+PRODUCT_BYTES = 15_000_000
+"""How long a product's links may be together: a document holds 16 MiB."""
+
+LINK_BYTES = 40
+"""What a link takes in a document beside its text, at most."""
 
 
 def drop_slice(step: Step, lease: Lease) -> bool:
@@ -80,13 +85,12 @@ def _unknown(references: Mapping[str, int], known: Mapping[str, int]) -> list[st
 def add_products(step: Step, lease: Lease, products: Sequence[Product]) -> None:
     """Add products; raises SheetRejected when one is too long to be kept."""
     leases.hold(step, lease)
+    for product in products:
+        if sum(len(url.encode()) + LINK_BYTES for url in product.written) > PRODUCT_BYTES:
+            raise SheetRejected([_too_long(product)])
     made = [documents.from_product(lease.request_id, product) for product in products]
-    try:
-        if made:
-            step.products.insert_many(made, ordered=False, session=step.session)
-    except DocumentTooLarge:
-        longest = max(products, key=lambda product: sum(map(len, product.written)))
-        raise SheetRejected([_too_long(longest)]) from None
+    if made:
+        step.products.insert_many(made, ordered=False, session=step.session)
 
 
 def _too_long(product: Product) -> Problem:
