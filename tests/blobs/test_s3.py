@@ -225,6 +225,8 @@ class TestWhatIsSaid:
             said = unavailable.value.message
             assert "127.0.0.1" not in said
             assert SECRET_KEY not in said
+        tried = {call.path for call in proxy.calls if call.method == "PUT"}
+        assert len(tried) < 1 + 100, "all were tried, though the first ones had failed for good"
 
     def test_nobody_there_is_unavailable(self) -> None:
         place = s3_place("s3://bucket", s3_environment("http://127.0.0.1:9"))
