@@ -20,7 +20,7 @@ from pixmill.core.errors import (
     StorageFailure,
     StoreUnavailable,
 )
-from tests.servers.s3 import SECRET_KEY, S3Server, s3_environment
+from tests.servers.s3 import SECRET_KEY, S3Server, s3_environment, s3_server
 from tests.servers.troubles import Answered, Trouble, TroubleProxy
 
 
@@ -232,6 +232,34 @@ class TestWhatIsSaid:
         place = s3_place("s3://bucket", s3_environment("http://127.0.0.1:9"))
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
             S3Blobs(place, patience=0.2).put("images/a", b"x")
+
+    def test_a_service_that_sends_whole_files_for_parts(
+        self, blobs: S3Blobs, proxy: TroubleProxy
+    ) -> None:
+        proxy.plan = lambda _call: Answered(200, b"all of it")
+        with pytest.raises(StorageFailure, match="cannot send parts"):
+            blobs.open("images/a")
+
+
+def test_a_certificate_must_be_of_an_authority_that_is_trusted(tmp_path: Path) -> None:
+    with s3_server(tmp_path, tls=True) as server:
+        url, variables = f"s3://{server.bucket()}", s3_environment(server.endpoint)
+        with pytest.raises(StorageFailure, match="not trusted"):
+            S3Blobs(s3_place(url, variables), patience=0.2).put("images/a", b"x")
+        blobs = S3Blobs(s3_place(url, variables | {"AWS_CA_BUNDLE": str(tmp_path / "ca.pem")}))
+        blobs.put("images/a", b"x")
+        assert blobs.look("images/a").size == 1
+
+
+def test_services_without_batched_deletion_are_asked_for_one_file_after_the_other(
+    blobs: S3Blobs, bucket: str, proxy: TroubleProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DISABLE_BULK_DELETE", "true")
+    one_by_one = S3Blobs(s3_place(f"s3://{bucket}/some/prefix", s3_environment(proxy.endpoint)))
+    blobs.put_all({f"images/{number}": b"x" for number in range(5)})
+    proxy.calls.clear()
+    one_by_one.delete_all("images")
+    assert [call.method for call in proxy.calls] == ["GET"] + ["DELETE"] * 5
 
 
 class TestPlaces:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import trustme
 
 from tests.servers.ports import free_port, wait_until_it_answers
 from tests.servers.programs import program
@@ -23,14 +24,16 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server."""
+    """A running server, with TLS or without."""
 
     port: int
+    scheme: str = "http"
+    authority: Path | None = None
 
     @property
     def endpoint(self) -> str:
         """The URL of the server."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def bucket(self) -> str:
         """Make an empty bucket; return its name."""
@@ -46,6 +49,7 @@ class S3Server:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
+            verify=str(self.authority) if self.authority else None,
         )
 
 
@@ -60,18 +64,28 @@ def s3_environment(endpoint: str) -> dict[str, str]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
+def s3_server(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
     """Run a server, whose log goes to ``folder``; it is gone at the end."""
     port = free_port()
+    server = S3Server(port, "https", folder / "ca.pem") if tls else S3Server(port)
+    command = [str(program("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    if tls:
+        command += _certificate(folder)
     with (folder / "s3.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(program("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_until_it_answers(port, process)
-        yield S3Server(port)
+        yield server
     finally:
         process.kill()
         process.wait()
+
+
+def _certificate(folder: Path) -> list[str]:
+    """Write a certificate of an authority of its own; return the flags that name it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "server.key"))
+    return ["-c", str(folder / "server.pem"), "-k", str(folder / "server.key")]

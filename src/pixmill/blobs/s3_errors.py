@@ -115,9 +115,11 @@ def _by_status(what: str, text: str, said: str) -> PixmillError:
         return StorageFailure(f"Cannot {what}: S3 answers {status}{said}.")
     if status:
         return StoreUnavailable(f"Cannot {what}: S3 answers {status}{said}.")
+    if "non-partial response" in text:
+        return StorageFailure(f"Cannot {what}: this S3 service cannot send parts of a file.")
     if "redirect without LOCATION" in text:
         return StorageFailure(f"Cannot {what}: the bucket is in another region; see AWS_REGION.")
-    if "certificate" in text:
+    if "InvalidCertificate" in text:
         return StorageFailure(
             f"Cannot {what}: the certificate of S3 is not trusted. AWS_CA_BUNDLE can name a file of"
             " authorities."
