@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from tests.servers.programs import program
 
 START_SECONDS = 60.0
 SET_NAME = "pixmilltests"
+PREFIX = "pixmill-mongo-"
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private folder is made in it
 ROOM = 3_000_000_000
@@ -141,14 +143,24 @@ class MongoServer:
 def mongo_server(*options: str) -> Iterator[MongoServer]:
     """A server that was not started yet; it and its folder are gone at the end."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    place = MEMORY if roomy else Path(tempfile.gettempdir())
+    _clear_up(place)
     with tempfile.TemporaryDirectory(
-        prefix="pixmill-mongo-", dir=MEMORY if roomy else None, ignore_cleanup_errors=True
+        prefix=f"{PREFIX}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
     ) as folder:
         server = MongoServer(Path(folder), *options)
         try:
             yield server
         finally:
             server.kill()
+
+
+def _clear_up(place: Path) -> None:
+    """Remove what tests that were killed themselves left there."""
+    for folder in place.glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -181,3 +181,15 @@ def test_the_database_is_the_one_that_the_url_names(
     with closing(MongoStore(mongo_url)) as store:
         store.add_request(a_request())
     assert target["requests"].count_documents({}) == 1
+
+
+def test_the_url_cannot_weaken_what_the_store_rests_on(mongo_url: str) -> None:
+    weak = "&w=1&journal=false&readConcernLevel=local&readPreference=secondary&retryWrites=false"
+    with closing(MongoStore(mongo_url + weak)) as store:
+        store.add_request(a_request())
+        opened = store._database._opened()
+    assert opened.write_concern.document["w"] == "majority"
+    assert opened.write_concern.document["j"] is True
+    assert opened.read_concern.level == "majority"
+    assert opened.read_preference.name == "Primary"
+    assert opened.client.options.retry_writes is True
