@@ -153,6 +153,32 @@ def test_counters_are_those_of_the_outcomes_also_before_the_close(server: MongoS
         assert store.totals("req_a").images == IMAGES
 
 
+LOST = {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}
+"""It is done, but the answer says that nobody knows."""
+
+CUT = {"closeConnection": True}
+"""It is not done, and there is no answer."""
+
+
+@pytest.mark.parametrize("how", [LOST, CUT], ids=["lost", "cut"])
+def test_a_commit_without_a_good_answer_is_repeated_and_counts_once(
+    mongo: MongoServer, mongo_url: str, how: dict[str, object]
+) -> None:
+    with closing(MongoStore(mongo_url)) as store:
+        ingested(store, urls=3)
+        shard = store.claim("w", now=1.0, lease_seconds=60)
+        assert shard
+        with mongo.failing("commitTransaction", 5, how):
+            assert store.record_outcomes({shard: [done(1), done(2), failed(3)]}, now=1.0) == set()
+        with mongo.failing("commitTransaction", 5, how):
+            store.complete_shard(shard, now=1.0)
+        request = store.request("req_a")
+        assert (request.processed_images, request.failed_images) == (2, 1)
+        finish = store.claim("w", now=1.0, lease_seconds=60)
+        assert finish
+        assert finish.work is Work.FINISH
+
+
 def _is_closed(workers: Workers) -> bool:
     return workers.insist(lambda: workers.store.request("req_a")).status.terminal
 

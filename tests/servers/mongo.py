@@ -34,6 +34,7 @@ SMALL = [
     "--setParameter", "diagnosticDataCollectionEnabled=false",
     # Tests live in a time of their own: what is young to them may be old to the server's clock.
     "--setParameter", "ttlMonitorEnabled=false",
+    "--setParameter", "enableTestCommands=1",  # for the server's own failpoints
 ]  # fmt: skip
 
 
@@ -90,6 +91,18 @@ class MongoServer:
             client.admin.command(
                 {"replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": True}
             )
+
+    @contextmanager
+    def failing(self, command: str, times: int, how: dict[str, Any]) -> Iterator[None]:
+        """Let the server itself answer a command wrongly so many times (its "failCommand")."""
+        point = {"configureFailPoint": "failCommand"}
+        with self.admin() as client:
+            data = {"failCommands": [command], **how}
+            client.admin.command({**point, "mode": {"times": times}, "data": data})
+            try:
+                yield
+            finally:
+                client.admin.command({**point, "mode": "off"})
 
     def wait_until_primary(self) -> None:
         """Wait until it takes writes."""

@@ -149,9 +149,8 @@ def test_the_server_itself_forgets_only_idempotency_keys_and_calls(
 
 def test_a_forked_process_makes_a_connection_of_its_own(mongo_url: str) -> None:
     forks = """
-import os, sys, warnings
+import os, sys
 from pixmill.stores.mongo import MongoStore
-warnings.simplefilter("ignore")
 store = MongoStore(sys.argv[1])
 store.census()
 if os.fork() == 0:
@@ -165,7 +164,7 @@ print(os.wait()[1], store.requests(""))
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, "PYTHONWARNINGS": "error::UserWarning"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore,error::UserWarning"},  # the driver's
     )
     assert sorted(ran.stdout.split("\n")) == ["", "0 []", "[]"]
     assert ran.stderr == ""
