@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
+import simplejpeg
 
 from pixmill.blobs.s3 import PART, S3Blobs
 from pixmill.blobs.s3_place import s3_place
 from pixmill.core.errors import NotFound, StoreUnavailable
+from tests import service as services
 from tests.servers.s3 import S3Server, s3_environment
 from tests.servers.troubles import HttpCall, Plan, Trouble, TroubleProxy, trouble_proxy
+from tests.shop import open_shop, write_csv
 
 TROUBLES = [trouble for trouble in Trouble if trouble is not Trouble.NONE]
 LARGE = os.urandom(256) * (PART * 2 // 256) + b"end"
@@ -76,7 +82,7 @@ def test_with_trouble_in_a_third_of_all_calls_everything_ends_right(
     blobs: S3Blobs, direct: S3Blobs, proxy: TroubleProxy, plan: Plan
 ) -> None:
     proxy.plan = plan
-    files = {f"images/req_a/{number}.jpg": os.urandom(2_000) for number in range(200)}
+    files = {f"images/req_a/{number}.jpg": os.urandom(2_000) for number in range(100)}
     blobs.put_all(files)
     blobs.put("images/req_a/large", io.BytesIO(LARGE))
     assert len(proxy.calls) > len(files) + 20, "there was no trouble"
@@ -179,3 +185,26 @@ def test_one_that_is_away_for_some_seconds_is_waited_for(
     blobs.put_all(files)
     back.join()
     assert {key: read(direct, key) for key in files} == files
+
+
+def test_a_request_ends_right_while_a_third_of_all_calls_meets_trouble(
+    bucket: str, proxy: TroubleProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_environment(proxy.endpoint).items():
+        monkeypatch.setenv(name, value)
+    proxy.plan = now_and_then(0.3, *TROUBLES)
+    with (
+        open_shop() as shop,
+        services.serving(tmp_path / "data", blobs=f"s3://{bucket}/pixmill") as service,
+    ):
+        urls = [shop.url(f"{number}.jpg") for number in range(100)]
+        request_id = service.accepted(write_csv(tmp_path / "products.csv", urls))
+        status = service.finished(request_id)
+        assert (status["processedImages"], status["failedImages"]) == (100, 0)
+        rows = csv.DictReader(io.StringIO(service.get(f"/api/download/{request_id}").text))
+        outputs = [row["Output Image Urls"] for row in rows]
+        assert len(set(outputs)) == 100
+        for url in outputs:
+            answer = httpx.get(url, trust_env=False, timeout=60)
+            assert simplejpeg.decode_jpeg(answer.content).shape == (120, 160, 3)
+    assert len(proxy.calls) > 100 + 100 + 30, "there was no trouble"
