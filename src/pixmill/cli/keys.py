@@ -108,8 +108,9 @@ def revoke(key_id: str, **given: Any) -> int:
 def _access(given: dict[str, Any]) -> Iterator[tuple[Access, str]]:
     """The keys, and where they are kept."""
     settings = load_settings(given, os.environ)
+    store = urlsplit(settings.store_url)
     with closing(wiring.open_access(settings)) as access:
-        yield access, unquote(urlsplit(settings.store_url).path)
+        yield access, unquote(store.path) if store.scheme == "sqlite" else "The store"
 
 
 def _day(moment: datetime | None) -> str:
