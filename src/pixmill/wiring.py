@@ -12,25 +12,31 @@ from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.addresses import AddressPolicy
-from pixmill.core.errors import ImageError, ImageErrorCode, InvalidSetting
+from pixmill.core.errors import InvalidSetting
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Fetched, Image, SheetRules
+from pixmill.core.limits import SheetLimits
+from pixmill.core.model import Fetched
 from pixmill.core.shards import PRIVATE
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.engines.local import LocalEngine
 from pixmill.io.fetch import Fetcher, FetchLimits
 from pixmill.io.local_files import read_local
-from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from pixmill.io.loop import Loop
+from pixmill.io.pixel_children import PixelChildren
+from pixmill.io.pixels import ChildLimits, Comparer, PixelLimits
+from pixmill.io.post import Posters
 from pixmill.io.spill import spill_folder
-from pixmill.ports import Access, Blobs, Fetch, Store
+from pixmill.io.workshop import PollingWorkshop
+from pixmill.ports import Access, Blobs, Outbox, Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
+from pixmill.steps.deliver import Desk, Dispatcher
 from pixmill.steps.finish import UrlOf, finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Job, Pace, Pump
+from pixmill.steps.signing import live_secrets
+from pixmill.steps.tell import event_body
 from pixmill.steps.work import Worker
-from pixmill.stores.sqlite import SqliteAccess, SqliteStore
+from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
 
 clock = time.time
 
@@ -42,6 +48,20 @@ def open_store(settings: Settings) -> Store:
     return SqliteStore(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
+def new_place(settings: Settings) -> Path | None:
+    """The folder in which a store would be made by opening it; None if there is a store.
+
+    None as well for a store that is no file.
+    """
+    if _is_mongo(settings.store_url):
+        return None
+    path = _local_path("PIXMILL_STORE", settings.store_url, "sqlite")
+    try:
+        return None if path.exists() else path.parent
+    except OSError:  # opening it tells what is wrong
+        return None
+
+
 def open_access(settings: Settings) -> Access:
     """The API keys, which are kept where the store is."""
     if _is_mongo(settings.store_url):
@@ -49,19 +69,31 @@ def open_access(settings: Settings) -> Access:
     return SqliteAccess(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
 
 
+def open_outbox(settings: Settings) -> Outbox:
+    """The webhooks, which are kept where the store is."""
+    if _is_mongo(settings.store_url):
+        return _mongo(settings.store_url)[2]
+    return SqliteOutbox(_local_path("PIXMILL_STORE", settings.store_url, "sqlite"))
+
+
+def webhook_secrets(settings: Settings, outbox: Outbox) -> list[bytes]:
+    """The secrets that sign webhooks now, newest first: those of the settings, or the outbox's."""
+    return live_secrets(outbox, settings.webhook_secrets, clock)
+
+
 def _is_mongo(url: str) -> bool:
     return url.startswith(("mongodb://", "mongodb+srv://"))
 
 
-def _mongo(url: str) -> tuple[Store, Access]:
-    """Store and keys in MongoDB, neither of which connects before it is used."""
+def _mongo(url: str) -> tuple[Store, Access, Outbox]:
+    """Store, keys and webhooks in MongoDB, none of which connects before it is used."""
     try:
-        from pixmill.stores.mongo import MongoAccess, MongoStore  # what they need: the extra
+        from pixmill.stores import mongo  # what it needs: the extra
     except ImportError as error:
         raise InvalidSetting(
             'PIXMILL_STORE names MongoDB, which needs more packages: pip install "pixmill[fleet]".'
         ) from error
-    return MongoStore(url), MongoAccess(url)
+    return mongo.MongoStore(url), mongo.MongoAccess(url), mongo.MongoOutbox(url)
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -92,17 +124,9 @@ def sheet_limits(settings: Settings) -> SheetLimits:
     )
 
 
-def pixel_pool(settings: Settings, children: int) -> PixelPool:
-    """Child processes that compress, within the settings' limits."""
-    return PixelPool(
-        children,
-        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
-        ChildLimits(
-            cpu_seconds=settings.image_cpu_seconds,
-            wall_seconds=settings.image_cpu_seconds * 4,
-            memory_bytes=settings.image_memory,
-        ),
-    )
+def comparer(settings: Settings) -> Comparer:
+    """A child process that compares pictures, within the settings' limits."""
+    return Comparer(*_pixel_limits(settings))
 
 
 def local_engine(
@@ -125,15 +149,12 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(settings)))
         blobs = open_blobs(settings)
-        pool = opened.enter_context(
-            closing(pixel_pool(settings, max(1, cores() // settings.workers)))
-        )
-        fetch = opened.enter_context(_fetching(settings, name))
-        tools = Tools(fetch, pool.compress, blobs, settings.samples)
-        mill = Mill(store, tools, _pace(settings), clock)
+        workshop = opened.enter_context(_workshop(settings, name))
+        pump = Pump(store, blobs, workshop, _pace(settings), clock)
+        dispatcher = opened.enter_context(_delivering(settings, name, store))
 
         def ingest(lease: Lease) -> None:
-            ingest_csv(store, blobs, lease, sheet_limits(settings), clock)
+            ingest_csv(store, blobs, lease, clock)
 
         def finish(lease: Lease) -> None:
             finish_request(store, blobs, lease, url_of(settings), clock)
@@ -144,56 +165,94 @@ def worker(settings: Settings, name: str) -> Iterator[Worker]:
         yield Worker(
             name,
             store,
-            mill,
+            pump,
             {
                 Work.INGEST: ingest,
-                Work.SHARD: mill.process_shard,
+                Work.SHARD: pump.process_shard,
                 Work.FINISH: finish,
                 Work.PURGE: purge,
             },
             clock=clock,
             lease_seconds=settings.lease_seconds,
             grace_seconds=settings.grace_seconds,
+            beside=dispatcher.run,
         )
+
+
+@contextmanager
+def _delivering(settings: Settings, name: str, store: Store) -> Iterator[Dispatcher]:
+    """A dispatcher with its own outbox and connections."""
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    with (
+        closing(open_outbox(settings)) as outbox,
+        closing(Posters(policy, settings.user_agent, ca_file=_authorities())) as posters,
+    ):
+        desk = Desk(
+            outbox=outbox,
+            post=posters.post,
+            break_off=posters.break_off,
+            write_body=lambda told: event_body(store, told, url_of(settings), settings.url),
+            secrets=lambda: webhook_secrets(settings, outbox),
+            clock=clock,
+        )
+        yield Dispatcher(name, desk, grace_seconds=settings.grace_seconds)
+
+
+def _authorities() -> str | None:
+    """A file of certificate authorities, if the environment names one as curl would know it."""
+    return os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
 
 
 def _pace(settings: Settings) -> Pace:
     """A worker's pace: the downloads per host are shared out evenly among this machine's."""
     return Pace(
-        threads=settings.threads,
+        in_hand=settings.threads,
         downloads_per_host=max(1, settings.max_downloads_per_host // settings.workers),
         longest_wait=settings.longest_wait,
+        originals=settings.samples,
     )
 
 
 @contextmanager
-def _fetching(settings: Settings, name: str) -> Iterator[Fetch]:
-    """Fetch by the kind of the URL; local files only for requests of the command line."""
-    limits = FetchLimits(
+def _workshop(settings: Settings, name: str) -> Iterator[PollingWorkshop[Job]]:
+    """Where a worker fetches and compresses; what it left on the disk is removed at the end."""
+    limits = _fetch_limits(settings)
+    policy = AddressPolicy.parse(settings.allowed_addresses)
+    with spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill:
+
+        def read(url: str, folder: Path) -> Fetched:
+            return read_local(url, folder, limits, spill)
+
+        loop = Loop()
+        fetcher: Fetcher[Job] = Fetcher(
+            policy, limits, spill, settings.user_agent, loop, ca_file=_authorities()
+        )
+        children: PixelChildren[Job] = PixelChildren(
+            max(1, cores() // settings.workers), *_pixel_limits(settings), loop
+        )
+        with closing(PollingWorkshop(loop, fetcher, children, read)) as workshop:
+            children.start()
+            yield workshop
+
+
+def _fetch_limits(settings: Settings) -> FetchLimits:
+    return FetchLimits(
         max_bytes=settings.max_src_file_size,
         max_redirects=settings.max_redirects,
         deadline=settings.download_timeout,
         stall=max(1, round(settings.stall_timeout)),
     )
-    policy = AddressPolicy.parse(settings.allowed_addresses)
-    authorities = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
-    with (
-        spill_folder(settings.data_dir / PRIVATE / "spill", name) as spill,
-        closing(
-            Fetcher(policy, limits, spill, settings.user_agent, ca_file=authorities)
-        ) as fetcher,
-    ):
 
-        def fetch(image: Image, rules: SheetRules) -> Fetched:
-            if not image.url.startswith("file:"):
-                return fetcher.fetch(image.url)
-            if rules.local_folder is None:
-                raise ImageError(
-                    ImageErrorCode.INVALID_URL, "Local files can be named on the command line only."
-                )
-            return read_local(image.url, Path(rules.local_folder), limits, spill)
 
-        yield fetch
+def _pixel_limits(settings: Settings) -> tuple[PixelLimits, ChildLimits]:
+    return (
+        PixelLimits(max_pixels=int(settings.max_src_resolution * 1_000_000)),
+        ChildLimits(
+            cpu_seconds=settings.image_cpu_seconds,
+            wall_seconds=settings.image_cpu_seconds * 4,
+            memory_bytes=settings.image_memory,
+        ),
+    )
 
 
 def url_of(settings: Settings) -> UrlOf:

@@ -20,11 +20,16 @@ def littered(tmp_path: Path) -> FolderBlobs:
     return blobs
 
 
-def test_a_later_deletion_takes_the_trash_along(littered: FolderBlobs, tmp_path: Path) -> None:
+def test_deleting_waits_for_nobodys_trash(littered: FolderBlobs, tmp_path: Path) -> None:
     littered.put("images/req_b/1.jpg", b"x")
     littered.delete_all("images/req_b")
-    assert list((tmp_path / ".pixmill/trash").iterdir()) == []
+    assert len(list((tmp_path / ".pixmill/trash").rglob("*.jpg"))) == 2
     assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_freeing_room_takes_the_trash_along(littered: FolderBlobs, tmp_path: Path) -> None:
+    littered.free_room()
+    assert list((tmp_path / ".pixmill/trash").iterdir()) == []
 
 
 def test_cleaning_takes_the_trash_along(littered: FolderBlobs, tmp_path: Path) -> None:

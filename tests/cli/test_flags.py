@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import click
 import pytest
 
+from pixmill import wiring
 from pixmill.cli import pixmill
 from pixmill.settings import Settings
 
@@ -24,6 +28,15 @@ def test_run_offers_none_of_the_service() -> None:
     offered = flags("run")
     assert {"workers", "public_url", "allowed_addresses"} <= offered
     assert not offered & {"host", "port", "tls_cert", "rate_limit", "retention_days", "api_key"}
+
+
+def test_a_worker_offers_what_it_works_with() -> None:
+    """What it does not look at would be given in vain."""
+    asked = set(re.findall(r"settings\.(\w+)", Path(wiring.__file__).read_text()))
+    of_uploads = {"max_rows", "max_urls_per_cell", "max_url_length"}
+    used = (asked & set(Settings.model_fields)) - of_uploads
+    assert flags("worker") >= used | {"store", "blobs", "webhook_secret"}
+    assert not flags("worker") & {"host", "port", "api_key", "rate_limit", "webhook_url"}
 
 
 @pytest.mark.parametrize("name", pixmill.list_commands(click.Context(pixmill)))

@@ -42,7 +42,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(wiring.open_store(settings)))
         access = opened.enter_context(closing(wiring.open_access(settings)))
-        made = Service(settings, store, access, wiring.open_blobs(settings), time.time)
+        outbox = opened.enter_context(closing(wiring.open_outbox(settings)))
+        made = Service(settings, store, access, outbox, wiring.open_blobs(settings), time.time)
         finished(made, "req_old", days_ago=11)
         finished(made, "req_new", days_ago=9)
         yield made
@@ -53,12 +54,22 @@ def test_gc_deletes_what_is_older_and_a_dry_run_only_shows_it(
 ) -> None:
     env = services.environment(tmp_path)
     code, said = services.refused(env, "gc", "--retention-days", "10", "--dry-run")
-    assert (code, said) == (0, "1 request would be deleted.\n")
+    assert (code, said) == (0, f"1 request would be deleted from {tmp_path}.\n")
     assert ids(service.store) == {"req_old", "req_new"}
     code, said = services.refused(env, "gc", "--retention-days", "10")
-    assert (code, said) == (0, "1 request deleted.\n")
+    assert (code, said) == (0, f"1 request deleted from {tmp_path}.\n")
     assert ids(service.store) == {"req_new"}
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["req_new"]
+    assert list((tmp_path / ".pixmill/trash").iterdir()) == [], "the room is free"
+
+
+def test_gc_makes_no_data_where_there_is_none(tmp_path: Path) -> None:
+    env = services.environment(tmp_path / "elsewhere")
+    code, said = services.refused(env, "gc", "--retention-days", "10")
+    assert code == 2
+    assert f"There is no pixmill data in {tmp_path}/elsewhere." in said
+    assert "--data-dir FOLDER" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_gc_wants_to_know_how_long_requests_are_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pixmill.cli import main
+from pixmill.cli.handover import Handover
 from pixmill.client import wire
 from tests import service, shop
 from tests.client import broken
@@ -334,6 +336,8 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     path = str(sheet(tmp_path, origin, "1.jpg"))
     nobody = "http://127.0.0.1:1"
     for arguments, words in (
+        (("status", "req"), "begins with req_. `pixmill status` lists your requests."),
+        (("delete", "req_1"), "confirm it with --yes"),
         (("submit", path, "-o", path), "would be overwritten"),
         (("submit", path, "-o", str(tmp_path / "no" / "o.csv")), "There is no folder"),
         (("submit", path, "--quality", "0"), "'quality' must be a whole number"),
@@ -344,3 +348,192 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
         code, _, err = pixmill(nobody, *arguments)
         assert (code, words in err) == (2, True), err
         assert "No pixmill service" not in err
+        assert ("Usage:" in err) == ("--watch" in err or "Choose" in err or "not exist" in err)
+
+
+def on_a_terminal(
+    env: dict[str, str], *arguments: str, columns: int = 80, until: str = "", then: object = None
+) -> tuple[int, str]:
+    """Exit code of a command on a terminal, and all that it wrote.
+
+    Once it has written ``until``, ``then`` is called.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixmill", *arguments],
+        env=env | {"TERM": "xterm", "COLUMNS": str(columns)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end has closed: the way of terminals
+            break
+        if not piece:
+            break
+        shown += piece
+        if callable(then) and until.encode() in shown:
+            then()
+            then = None
+    os.close(ours)
+    return process.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+STEPS = {
+    "requestId": "req_1",
+    "status": "PROCESSING",
+    "processedImages": 1,
+    "failedImages": 0,
+    "totalImages": 4,
+    "completionPercentage": 25,
+    "updatedAt": "2026-11-22T06:00:00Z",
+    "filename": f"{'spring-catalogue-' * 8}.csv",
+    "totalProducts": 4,
+    "errorMessage": None,
+    "createdAt": "2026-11-22T06:00:00Z",
+    "finishedAt": None,
+    "products": [],
+    "nextCursor": None,
+}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_service_that_goes_away_is_said_while_it_is_waited_for(*, terminal: bool) -> None:
+    standing = broken.answer("200 OK", json.dumps(STEPS))
+    gone = broken.answer("404 Not Found")
+    with broken.server(gone, standing, *[broken.cut] * 6, gone) as away:
+        env = environment(away.url)
+        if terminal:
+            code, shown = on_a_terminal(env, "status", "req_1", "--watch")
+        else:
+            code, shown = service.refused(env, "status", "req_1", "--watch")
+    assert code == 2
+    assert "service away, trying again (" in shown
+    drawn = [line for line in shown.replace("\r", "\n").splitlines() if "service away" in line]
+    assert not any("images/s" in line or "-:--" in line for line in drawn)
+    assert all(len(line) <= 80 for line in drawn)
+
+
+def test_the_list_fits_on_a_terminal_and_is_whole_elsewhere(pixmill: Pixmill) -> None:
+    one = {name: value for name, value in STEPS.items() if name not in {"products", "nextCursor"}}
+    one |= {"requestId": f"req_{'a' * 26}", "totalImages": 1_000_000, "failedImages": 123_456}
+    page = broken.answer("200 OK", json.dumps({"requests": [one], "nextCursor": None}))
+    with broken.server(page) as other:
+        code, shown = on_a_terminal(environment(other.url), "status")
+        whole = pixmill(other.url, "status")[1]
+    assert code == 0
+    lines = shown.splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= 80 for line in lines)
+    assert str(one["requestId"]) in lines[1]
+    assert "spr" in lines[1]
+    assert whole.splitlines()[1].endswith(str(one["filename"]))
+    assert "2026-11-22" in whole
+
+
+def test_a_large_csv_on_its_way_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixmill: Pixmill
+) -> None:
+    """The service takes its time to read, and then to answer."""
+    sheet = tmp_path / "large.csv"
+    with sheet.open("wb") as file:
+        file.truncate(1_000_000)
+    told = threading.Event()
+
+    def ponder(connection: socket.socket) -> None:
+        told.wait(20)
+        connection.sendall(broken.answer("401 No"))
+
+    with broken.server(ponder) as slow:
+        code, shown = on_a_terminal(
+            environment(slow.url),
+            "submit",
+            str(sheet),
+            until="is being checked (1 s",
+            then=told.set,
+        )
+        assert code == 2
+        assert "large.csv is being checked (1 s)" in shown
+    monkeypatch.setattr("pixmill.cli.handover.LINE_SECONDS", 0.2)
+    told.clear()
+    threading.Timer(2, told.set).start()
+    with broken.server(ponder) as slow:
+        err = pixmill(slow.url, "submit", str(sheet))[2]
+    way = Handover("large.csv")
+    way.sent(10_000_000, 40_000_000)
+    assert way.words == "Handing over large.csv: 10.0 MB of 40.0 MB (25 %)"
+    assert "large.csv is being checked (1 s)" in err.splitlines()
+
+
+def test_what_the_service_calls_a_form_field_is_a_flag_here(
+    tmp_path: Path, serving: Serving, pixmill: Pixmill
+) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text("Bild,Text\nhttps://shop.example/a.jpg,A\n")
+    code, _, err = pixmill(serving.url, "submit", str(path))
+    assert code == 2
+    assert "--serial-col" in err
+    assert "form field" not in err
+    path.write_text("Serial Number,Product Name,Input Image Urls\n1,A,/srv/a.jpg\n")
+    _, _, err = pixmill(serving.url, "submit", str(path))
+    assert "with `pixmill run` only" in err
+    refusal = {"type": "x", "title": "No", "status": 400, "code": "invalid_call"}
+    refusal["detail"] = "The form field 'urlSeparator' may have 100 characters."
+    with broken.server(broken.answer("400 No", json.dumps(refusal))) as other:
+        _, _, err = pixmill(other.url, "submit", str(path))
+    assert err == "pixmill: --url-separator may have 100 characters.\n"
+
+
+def test_what_is_wrong_with_many_rows_alike_is_said_once(
+    tmp_path: Path, serving: Serving, pixmill: Pixmill
+) -> None:
+    path = tmp_path / "many.csv"
+    rows = [",,https://shop.example/a.jpg"] * 300
+    path.write_text("\n".join(["Serial Number,Product Name,Input Image Urls", *rows]) + "\n")
+    _, _, err = pixmill(serving.url, "submit", str(path))
+    assert pixmill(serving.url, "run", str(path), "-o", str(tmp_path / "out"))[2] == err
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("  50 rows, column ")
+    assert lines[1].endswith(" (lines 2, 3, 4, 5, 6, …)")
+    assert lines[3] == "  … and 500 more."
+
+
+def test_failures_come_with_advice_and_retry_is_offered_only_where_it_can_help(
+    tmp_path: Path, origin: Shop, serving: Serving, pixmill: Pixmill
+) -> None:
+    origin.special["page.jpg"] = lambda _: (200, b"<!doctype html><title>Sign in</title>")
+    code, _, err = pixmill(
+        serving.url, "submit", str(sheet(tmp_path, origin, "page.jpg?8")), "--wait"
+    )
+    assert (code, "Use the address of the picture itself" in err) == (1, True)
+    assert "pixmill retry" not in err
+    assert "speed" not in err, "nothing was done"
+    code, out, err = pixmill(
+        serving.url, "submit", str(sheet(tmp_path, origin, "gone.jpg?8", "1.jpg?8")), "--wait"
+    )
+    assert "404 and 410 mean a wrong or outdated URL" in err
+    assert f"pixmill retry {out.strip()} --wait" in err
+    assert "speed" in err
+    _, _, err = pixmill(serving.url, "retry", out.strip(), "--wait")
+    assert "speed" not in err, "it would count from the first submit"
+
+
+def test_a_download_is_told_in_one_line_and_a_script_gets_the_path(
+    tmp_path: Path, origin: Shop, serving: Serving, pixmill: Pixmill
+) -> None:
+    path = sheet(tmp_path, origin, "1.jpg?9")
+    request_id = pixmill(serving.url, "submit", str(path), "--wait")[1].strip()
+    target = str(tmp_path / "output.csv")
+    code, out, err = pixmill(serving.url, "download", request_id, "-o", target)
+    assert (code, out) == (0, f"{target}\n")
+    assert re.fullmatch(rf"saved {target}, [0-9]+ B\n", err)
+    _, shown = on_a_terminal(
+        environment(serving.url), "download", request_id, "-o", target, columns=200
+    )
+    assert re.sub(r"Fetching …|[^\x20-\x7e\n]", "", shown).strip().startswith("saved ")
+    assert shown.count(target) == 1

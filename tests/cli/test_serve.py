@@ -172,8 +172,10 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"host": "no.such.host.invalid"}, "Cannot listen on 'no.such.host.invalid'"),
-        ({"data_dir": "/proc/pixmill"}, "pixmill.db"),
-        ({"blobs": "file:///proc/pixmill"}, "Cannot store"),
+        ({"data_dir": "/proc/pixmill"}, "Cannot make the data folder /proc/pixmill: "),
+        ({"data_dir": "/etc/hostname"}, "/etc/hostname is a file, not a folder."),
+        ({"data_dir": "/etc/hostname/data"}, "/etc/hostname is a file, not a folder."),
+        ({"blobs": "file:///proc/pixmill"}, "Cannot store .pixmill/started in /proc/pixmill: "),
         ({"port": 70000}, "PIXMILL_PORT"),
     ],
     ids=str,

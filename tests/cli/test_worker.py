@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -11,6 +13,24 @@ from pathlib import Path
 import pytest
 
 from tests import service as services
+
+
+def test_a_worker_on_a_terminal_says_that_it_works_and_on_what(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "pixmill", "worker", "--data-dir", str(tmp_path / "data")],
+        env=services.environment(tmp_path / "other"),
+        stdin=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    while b"\n" not in said:
+        said += os.read(ours, 1000)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(30) == 0
+    os.close(ours)
+    assert f"works on sqlite://{tmp_path}/data/pixmill.db; Ctrl-C stops.".encode() in said
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

@@ -107,6 +107,42 @@ def test_what_was_asked_for_arrives_in_the_form(tmp_path: Path) -> None:
     assert 'filename="shop.csv"' in full
 
 
+def test_an_upload_tells_how_much_was_sent_again_from_the_start_if_need_be(
+    tmp_path: Path,
+) -> None:
+    sheet = tmp_path / "products.csv"
+    sheet.write_bytes(b"a,b,c\n" * 50_000)
+    told: list[tuple[int, int]] = []
+    with (
+        broken.server(broken.cut, answer("202 Accepted", ACCEPTED)) as service,
+        Client(service.url) as client,
+    ):
+        client.upload(sheet, sent=lambda *sent: told.append(sent))
+    assert {of for _, of in told} == {300_000}
+    assert told[-1] == (300_000, 300_000)
+    assert [done for done, _ in told].count(65_536) == 2
+    assert [body.count(b"a,b,c\n") for _, body in service.calls] == [50_000, 50_000]
+
+
+def test_files_that_cannot_be_used_are_named_as_the_caller_did(tmp_path: Path) -> None:
+    text = tmp_path / "text.csv"
+    text.write_text("a")
+    with (
+        broken.server(answer("200 OK", ACCEPTED)) as service,
+        Client(service.url) as client,
+        text.open() as file,
+    ):
+        with pytest.raises(FileNotFoundError, match=r"'nope\.csv'"):
+            client.upload("nope.csv")
+        with pytest.raises(FileNotFoundError, match=r"'/nope/x\.csv'"):
+            client.download("req_1", "/nope/x.csv")
+        with pytest.raises(TypeError, match="open it with 'rb'"):
+            client.upload(file)  # type: ignore[arg-type]  # what a caller without mypy may do
+        with pytest.raises(TypeError, match="open it with 'wb'"):
+            client.download("req_1", file)  # type: ignore[arg-type]  # likewise
+    assert service.calls == []
+
+
 @pytest.mark.parametrize("key", ["", "two words", "schlüssel", "k" * 256])
 def test_an_idempotency_key_that_no_header_can_hold_is_refused(key: str) -> None:
     with Client() as client, pytest.raises(InvalidOption, match="visible ASCII"):

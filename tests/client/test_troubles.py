@@ -18,7 +18,7 @@ import trustme
 
 from pixmill import Client, PixmillError, ServiceRefused, ServiceUnreachable, StillRunning
 from pixmill.client import wire
-from pixmill.core.errors import InvalidSetting
+from pixmill.core.errors import InvalidSetting, NotFound
 from tests.client import broken
 from tests.client.broken import answer
 
@@ -292,9 +292,9 @@ def test_the_address_may_have_a_path_a_login_or_the_api_in_it() -> None:
     with broken.server(answer("200 OK", standing())) as service:
         netloc = service.url.removeprefix("http://")
         with Client(f"http://user:passw0rd@{netloc}/mill/api/", KEY) as client:
-            client.status("a/../b?c")
+            client.status("req_1")
             assert "passw0rd" not in repr(client)
-    assert service.paths() == ["GET /mill/api/status/a%2F..%2Fb%3Fc"]
+    assert service.paths() == ["GET /mill/api/status/req_1"]
     assert service.headers(0)["authorization"].startswith("Basic ")
     assert service.headers(0)["x-api-key"] == KEY
 
@@ -327,7 +327,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     listening = socket.create_server(("127.0.0.1", 0))
 
     def accept() -> None:
-        for _ in range(2):
+        for _ in range(3):
             connection, _ = listening.accept()
             with connection:
                 secured(connection)
@@ -344,6 +344,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with Client(url, KEY, retries=0) as client:
         client.status("req_1")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with Client(url, KEY, retries=0, ca_file=tmp_path / "ca.pem") as client:
+        client.status("req_1")
     thread.join()
     listening.close()
 
@@ -352,9 +355,67 @@ def test_https_where_plain_http_is_spoken_is_said() -> None:
     with (
         broken.server(answer("400 Bad Request")) as service,
         Client(service.url.replace("http:", "https:"), retries=0) as client,
-        pytest.raises(ServiceUnreachable, match="Does it speak plain http"),
+        pytest.raises(ServiceUnreachable, match=r"Does it speak plain http there\?$"),
     ):
         client.status("req_1")
+
+
+def test_plain_http_where_https_is_spoken_is_said() -> None:
+    """A service that waits for a handshake hangs up without a word."""
+    with (
+        broken.server(broken.cut) as service,
+        Client(service.url, retries=0) as client,
+        pytest.raises(
+            ServiceUnreachable, match=r"without an answer\. Does it speak https there\?$"
+        ),
+    ):
+        client.status("req_1")
+
+
+def test_a_file_of_authorities_that_is_none_is_said_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nonsense")
+    with pytest.raises(InvalidSetting, match=r"ca\.pem holds no certificate"):
+        Client(ca_file=tmp_path / "ca.pem")
+    with pytest.raises(FileNotFoundError, match=r"none\.pem"):
+        Client(ca_file="none.pem")
+
+
+@pytest.mark.parametrize("given", ["", "..", "req_", "a/../b?c", "req_1/cancel", "REQ_1", "req_é"])
+def test_what_cannot_be_an_id_is_not_sent(given: str) -> None:
+    """The path would be another one, and whoever answers might well say yes."""
+    with broken.server(answer("204 No Content")) as service, Client(service.url) as client:
+        for call in (client.delete, client.status, client.cancel, client.replay):
+            with pytest.raises(NotFound, match="There is no"):
+                call(given)
+        with pytest.raises(NotFound, match="id of one begins with req_"):
+            client.download(given, io.BytesIO())
+    assert service.calls == []
+
+
+def test_an_answer_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(wire, "LARGEST_REFUSAL", 100_000)
+    read = 0
+
+    def pour(status: str) -> broken.Answer:
+        def endlessly(connection: socket.socket) -> None:
+            nonlocal read
+            connection.sendall(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode())
+            for _ in range(1000):
+                connection.sendall(b" " * 100_000)
+                read += 100_000
+
+        return endlessly
+
+    with (
+        broken.server(pour("200 OK"), pour("500 Oops")) as service,
+        Client(service.url, retries=0) as client,
+    ):
+        with pytest.raises(ServiceUnreachable, match="its answer is larger than 100,000 bytes"):
+            client.status("req_1")
+        with pytest.raises(ServiceRefused, match="status 500 'Oops' and without an explanation"):
+            client.status("req_1")
+    assert read < 50_000_000
 
 
 def event(body: str, number: int | None = None) -> bytes:
@@ -416,6 +477,41 @@ def test_watching_survives_an_outage_but_not_one_that_never_ends(
         pytest.raises(ServiceUnreachable),
     ):
         list(client.watch("req_1"))
+
+
+def test_watching_tells_for_how_long_the_service_has_been_away() -> None:
+    """Whether nobody answers or a proxy says so."""
+    begun = stream(event(standing(done=1), 1))
+    gateway = answer("502 Bad Gateway", "<h1>Bad Gateway</h1>", "text/html")
+    end = answer("200 OK", standing("COMPLETED", 4))
+    told: list[float] = []
+    with (
+        broken.server(begun, *[broken.cut, gateway] * 8, end) as service,
+        Client(service.url, retries=0) as client,
+    ):
+        steps = client.watch("req_1", away=told.append)
+        assert next(steps).processed_images == 1
+        assert told == []
+        assert [step.processed_images for step in steps] == [4]
+    assert len(told) >= 4
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("piece", [b"data: " + b"x" * 100_000, b"data: " + b"x" * 100_000 + b"\n"])
+def test_an_event_without_an_end_is_not_waited_for(piece: bytes) -> None:
+    sent = 0
+
+    def pour(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(stream())
+        for _ in range(1000):
+            connection.sendall(piece)
+            sent += len(piece)
+
+    end = answer("200 OK", standing("COMPLETED", 4))
+    with broken.server(pour, end) as service, Client(service.url) as client:
+        assert [step.processed_images for step in client.watch("req_1")] == [4]
+    assert sent < 50_000_000
 
 
 def test_watching_what_is_not_there_is_refused() -> None:

@@ -11,9 +11,9 @@ import pytest
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.blobs.s3 import S3Blobs
 from pixmill.blobs.s3_place import s3_place
-from pixmill.ports import Access, Blobs, Store
-from pixmill.stores.mongo import MongoAccess, MongoStore
-from pixmill.stores.sqlite import SqliteAccess, SqliteStore
+from pixmill.ports import Access, Blobs, Outbox, Store
+from pixmill.stores.mongo import MongoAccess, MongoOutbox, MongoStore
+from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
 from tests.servers.s3 import S3Server, s3_environment
 
 
@@ -46,6 +46,21 @@ def open_access(place: Path | str) -> Iterator[Callable[[], Access]]:
 def access(open_access: Callable[[], Access]) -> Access:
     """Access without any key."""
     return open_access()
+
+
+@pytest.fixture
+def open_outbox(place: Path | str) -> Iterator[Callable[[], Outbox]]:
+    """Opens the outbox that belongs to the store, as each process does."""
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(
+            closing(MongoOutbox(place) if isinstance(place, str) else SqliteOutbox(place))
+        )
+
+
+@pytest.fixture
+def outbox(open_outbox: Callable[[], Outbox]) -> Outbox:
+    """The store's outbox."""
+    return open_outbox()
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.leases import Lease, Work, judge
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import (
     Failure,
     Notice,
@@ -41,6 +42,7 @@ def a_request(request_id: str = "req_a", images: int = 3) -> Request:
         created_at=moment,
         updated_at=moment,
         finished_at=None,
+        limits=SheetLimits(max_urls_per_cell=7),
     )
 
 

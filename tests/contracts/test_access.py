@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pixmill.core.access import NOBODY, ApiKey, Scope, key_id_of
-from pixmill.core.errors import NotFound
+from pixmill.core.errors import AlreadyAccepted, NotFound
 from pixmill.core.model import Accepted, Once
 from pixmill.ports import Access, Store
 from pixmill.steps.keys import create_key
@@ -87,7 +87,7 @@ class TestAdoption:
         assert [request.id for request in store.requests("anna")] == ["req_a"]
         assert store.requests(NOBODY) == []
         assert store.accepted("anna", "monday", now=NOW) == once
-        assert store.accepted(NOBODY, "monday", now=NOW) is None
+        assert store.accepted("somebody", "monday", now=NOW) is None
         assert store.request("req_b").owner == "somebody"
 
     def test_later_keys_take_over_nothing(self, store: Store, access: Access) -> None:
@@ -96,6 +96,73 @@ class TestAdoption:
         store.add_request(a_request("req_a"))
         access.add_key(a_key("bert"))
         assert store.requests("bert") == []
+
+    def test_what_is_accepted_while_the_first_key_is_made_belongs_to_it(
+        self, store: Store, access: Access
+    ) -> None:
+        access.add_key(a_key("first", NOW))
+        access.add_key(a_key("second", NOW + 1))
+        once = Once("monday", "fingerprint", Accepted("req_a", 3, 3))
+        store.add_request(a_request("req_a"), once)  # it began when there was none
+        assert store.request("req_a").owner == "first"
+        assert store.accepted("first", "monday", now=NOW) == once
+        again = Once("monday", "fingerprint", Accepted("req_b", 3, 3))
+        with pytest.raises(AlreadyAccepted):
+            store.add_request(a_request("req_b"), again)
+        assert store.accepted(NOBODY, "monday", now=NOW) == once
+
+
+class TestReplacing:
+    def test_the_new_key_has_all_that_was_the_old_ones_and_the_old_one_opens_nothing(
+        self, store: Store, access: Access
+    ) -> None:
+        for key_id in ("anna", "bert"):
+            access.add_key(a_key(key_id))
+            once = Once("monday", "fingerprint", Accepted(f"req_{key_id}", 3, 3))
+            store.add_request(replace(a_request(f"req_{key_id}"), owner=key_id), once)
+        access.add_key(a_key("cleo", NOW + 5), "anna")
+        assert [request.id for request in store.requests("cleo")] == ["req_anna"]
+        assert [access.count_requests(owner) for owner in ("anna", "bert", "cleo")] == [0, 1, 1]
+        assert store.accepted("cleo", "monday", now=NOW) is not None
+        found = access.keys()
+        revoked = [(key.id, key.revoked_at) for key in found]
+        assert revoked == [
+            ("anna", datetime.fromtimestamp(NOW + 5, UTC)),
+            ("bert", None),
+            ("cleo", None),
+        ]
+
+    def test_an_unknown_key_cannot_be_replaced_and_nothing_is_kept(self, access: Access) -> None:
+        with pytest.raises(NotFound, match="anna"):
+            access.add_key(a_key("bert"), "anna")
+        assert access.keys() == []
+
+    def test_a_revoked_key_hands_its_requests_over_and_stays_revoked_since_then(
+        self, store: Store, access: Access
+    ) -> None:
+        access.add_key(a_key())
+        store.add_request(replace(a_request("req_a"), owner="anna"))
+        before = access.revoke_key("anna", now=NOW)
+        assert access.count_requests("anna") == 1
+        access.add_key(a_key("bert", NOW + 5), "anna")
+        assert access.key("anna") == before
+        assert store.request("req_a").owner == "bert"
+
+    def test_what_is_accepted_while_a_key_is_replaced_belongs_to_the_last_one(
+        self, store: Store, access: Access
+    ) -> None:
+        access.add_key(a_key())
+        access.add_key(a_key("bert", NOW + 1), "anna")
+        access.add_key(a_key("cleo", NOW + 2), "bert")
+        for number, owner in enumerate((NOBODY, "anna", "bert", "cleo")):
+            store.add_request(replace(a_request(f"req_{number}"), owner=owner))
+            assert store.request(f"req_{number}").owner == "cleo"
+
+    def test_deleted_requests_do_not_count(self, store: Store, access: Access) -> None:
+        access.add_key(a_key())
+        store.add_request(replace(a_request("req_a"), owner="anna"))
+        store.delete_request("req_a", now=NOW, purge_at=NOW)
+        assert access.count_requests("anna") == 0
 
 
 class TestCalls:

@@ -150,6 +150,14 @@ class TestDeleteAll:
         with pytest.raises(StorageFailure, match="not a valid key"):
             blobs.delete_all(folder)
 
+    def test_room_can_be_freed_at_any_time_and_by_anybody(self, blobs: Blobs) -> None:
+        blobs.free_room()
+        blobs.put_all(dict.fromkeys(["images/req_a/1.jpg", "images/req_b/1.jpg"], b"x"))
+        blobs.delete_all("images/req_a")
+        for _ in range(2):
+            blobs.free_room()
+        assert read(blobs, "images/req_b/1.jpg") == b"x"
+
     def test_the_same_keys_can_be_used_again(self, blobs: Blobs) -> None:
         blobs.put("images/req_a/1.jpg", b"first")
         blobs.delete_all("images/req_a")

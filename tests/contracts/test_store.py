@@ -110,16 +110,24 @@ class TestIngest:
         store.add_images(lease, {"http://a/1": 1})
         store.fail_request(lease, "It is no CSV.", now=NOW + 1)
         assert store.images("req_a") == []
-        assert store.retry_failed("req_a", now=NOW + 2) == 0
+        assert store.retry_failed("req_a", now=NOW + 2) == 3
+        request = store.request("req_a")
+        assert (request.status, request.error) == (RequestStatus.PENDING, None)
+        claimed(store, Work.INGEST)
 
     def test_an_ingest_that_kills_worker_after_worker_fails_its_request(self, store: Store) -> None:
         store.add_request(a_request())
         rounds = 0
-        while store.claim("w1", now=NOW, lease_seconds=30):
+        while ingest := store.claim("w1", now=NOW, lease_seconds=30):
             rounds += 1
             assert rounds < 10
+            store.begin_ingest(ingest)
+            store.add_images(ingest, {"http://a/1": 1})
             lose(store)
         assert store.request("req_a").status is RequestStatus.FAILED
+        assert store.images("req_a") == []
+        assert store.retry_failed("req_a", now=NOW) == 3
+        claimed(store, Work.INGEST)
 
     def test_products_are_paged_in_order(self, store: Store) -> None:
         ingested(store, urls=5)

@@ -287,6 +287,48 @@ class TestRetryAfterCancel:
         assert store.retry_failed("req_a", now=NOW) == 1
         assert store.request("req_a").error is None
 
+    @pytest.mark.parametrize("outcome", [done(1), failed(1)])
+    def test_a_finish_that_was_given_up_ends_as_its_images_did_and_is_done_again(
+        self, store: Store, outcome: Outcome
+    ) -> None:
+        ingested(store, urls=1)
+        shard = claimed(store, Work.SHARD)
+        store.record_outcomes({shard: [outcome]}, now=NOW)
+        store.complete_shard(shard, now=NOW)
+        for _ in range(LOSSES_BEFORE_GIVING_UP):
+            claimed(store, Work.FINISH)
+            lose(store)
+        request = store.request("req_a")
+        succeeded = outcome == done(1)
+        assert request.status is (RequestStatus.COMPLETED if succeeded else RequestStatus.FAILED)
+        assert request.error
+        assert store.retry_failed("req_a", now=NOW) == (0 if succeeded else 1)
+        assert store.request("req_a").status is RequestStatus.PROCESSING
+        closed = work_off(store, NOW)
+        assert (closed.status, counted(closed)) == (RequestStatus.COMPLETED, (1, 0))
+        assert closed.error is None
+
+    def test_a_request_cancelled_while_it_was_finished_is_finished_by_a_retry(
+        self, store: Store
+    ) -> None:
+        ingested(store, urls=2)
+        shard = claimed(store, Work.SHARD)
+        store.record_outcomes({shard: [done(1), done(2)]}, now=NOW)
+        finishing(store, [shard])
+        store.cancel_request("req_a", now=NOW)
+        assert store.retry_failed("req_a", now=NOW) == 0
+        closed = store.close_request(claimed(store, Work.FINISH), now=NOW)
+        assert (closed.status, counted(closed)) == (RequestStatus.COMPLETED, (2, 0))
+        assert store.claim("w1", now=LATE, lease_seconds=30) is None
+
+    def test_where_nothing_failed_a_retry_changes_nothing(self, store: Store) -> None:
+        ingested(store, urls=1)
+        shard = claimed(store, Work.SHARD)
+        store.record_outcomes({shard: [done(1)]}, now=NOW)
+        closed = store.close_request(finishing(store, [shard]), now=NOW)
+        assert store.retry_failed("req_a", now=NOW + 1) == 0
+        assert store.request("req_a") == closed
+
     def test_what_does_not_exist_cannot_be_retried(self, store: Store) -> None:
         with pytest.raises(NotFound):
             store.retry_failed("req_a", now=NOW)

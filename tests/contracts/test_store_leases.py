@@ -132,6 +132,17 @@ class TestLeases:
             lose(store)
         assert claimed(store, Work.SHARD).alone
 
+    def test_however_often_work_is_lost_no_image_is_blamed_that_was_not_noted_before(
+        self, store: Store
+    ) -> None:
+        """As when nothing can be written for hours: neither what is in hand, nor a hand-back."""
+        ingested(store, urls=3)
+        for _ in range(LOSSES_BEFORE_ALONE + 3 * 3 * STRIKES_BEFORE_CRASH):
+            claimed(store, Work.SHARD)
+            lose(store)
+        assert [image.outcome for image in store.images("req_a")] == [None] * 3
+        assert [image.strikes for image in store.images("req_a")] == [0] * 3
+
     def test_the_image_in_hand_at_three_deaths_is_the_one_that_fails(self, store: Store) -> None:
         ingested(store, urls=3)
         for _ in range(LOSSES_BEFORE_ALONE):

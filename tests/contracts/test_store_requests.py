@@ -39,6 +39,36 @@ def once(request_id: str, key: str = "monday") -> Once:
     return Once(key, f"fingerprint of {request_id}", Accepted(request_id, 3, 2, 1, (warning,)))
 
 
+class TestExpect:
+    def test_nobody_sees_a_request_before_it_is_added_and_then_it_is_as_any_other(
+        self, store: Store
+    ) -> None:
+        request = made("req_a")
+        store.expect_request(request, purge_at=NOW + DAY)
+        with pytest.raises(NotFound):
+            store.request("req_a")
+        assert store.requests("") == []
+        assert store.latest_request(request.digest) is None
+        assert store.claim("w1", now=NOW, lease_seconds=30) is None
+        assert store.longest_wait(now=NOW + DAY) == 0
+        store.add_request(request, once("req_a"))
+        assert store.request("req_a") == request
+        assert claimed(store, Work.INGEST, now=NOW + DAY).request_id == "req_a"
+        assert store.claim("w1", now=NOW + 2 * DAY, lease_seconds=30) is None
+
+    def test_one_that_is_never_added_is_purged(self, store: Store) -> None:
+        store.add_request(made("req_a"), once("req_a"))
+        claimed(store, Work.INGEST)
+        store.expect_request(made("req_b"), purge_at=NOW + DAY)
+        with pytest.raises(AlreadyAccepted):
+            store.add_request(made("req_b"), once("req_b"))
+        assert store.claim("w1", now=NOW + DAY - 1, lease_seconds=30) is None
+        purge = claimed(store, Work.PURGE, now=NOW + DAY)
+        assert purge.request_id == "req_b"
+        assert store.forget(purge)
+        assert store.claim("w1", now=NOW + DAY, lease_seconds=30) is None
+
+
 class TestOnce:
     def test_an_idempotency_key_comes_back_with_its_answer(self, store: Store) -> None:
         store.add_request(made("req_a"), once("req_a"))

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from pixmill.core.errors import InvalidOption, InvalidSetting
+from pixmill.core.events import Event, parse_events
 from pixmill.core.webhooks import (
     DELAYS,
     Attempt,
-    Event,
     next_delay,
-    parse_events,
     parse_secret,
     secret_text,
     sign,

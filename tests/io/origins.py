@@ -17,6 +17,8 @@ from pathlib import Path
 
 from pixmill.core.addresses import AddressPolicy
 from pixmill.io.fetch import Fetcher, FetchLimits
+from pixmill.io.loop import Loop
+from tests.io.turning import Ticket, WaitingFetcher
 
 LOOPBACK = "127.0.0.0/8,[::1]"
 IMAGE = bytes(range(256)) * 280  # about 70 kB; fetching does not look inside
@@ -163,16 +165,20 @@ def fetching(
     allowed: str = LOOPBACK,
     limits: FetchLimits | None = None,
     ca_file: str | None = None,
-) -> Iterator[Fetcher]:
+) -> Iterator[WaitingFetcher]:
     """A fetcher that may visit the loopback interface; nothing must be left in its folder."""
     spill_folder = folder / "spill"
     spill_folder.mkdir(exist_ok=True)
     policy = AddressPolicy.parse(allowed)
-    fetcher = Fetcher(policy, limits or FetchLimits(), spill_folder, "pixmill-tests/1", ca_file)
+    loop = Loop()
+    fetcher: Fetcher[Ticket] = Fetcher(
+        policy, limits or FetchLimits(), spill_folder, "pixmill-tests/1", loop, ca_file
+    )
+    waiting = WaitingFetcher(fetcher, loop)
     try:
-        yield fetcher
+        yield waiting
     finally:
-        fetcher.close()
+        waiting.close()
         left = list(spill_folder.iterdir())
         assert not left, f"left behind: {left}"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pixmill.core.errors import ImageError, ImageErrorCode
+from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
 from pixmill.io.fetch import FetchLimits
 from tests.io.origins import IMAGE, Hangup, Visit, fetching, free_port, image, origin
+from tests.io.turning import WaitingFetcher
 
 
 def status(line: str, headers: str = "") -> Callable[[Visit], None]:
@@ -84,7 +85,7 @@ def test_origins_that_alternate_keep_their_connections(tmp_path: Path) -> None:
         assert (one.connections, other.connections) == (1, 1)
 
 
-def test_a_handle_goes_back_to_the_origin_it_has_been_at(tmp_path: Path) -> None:
+def test_connections_are_used_again_whoever_made_them(tmp_path: Path) -> None:
     both_busy = threading.Barrier(2)
 
     def answer(visit: Visit) -> None:
@@ -109,7 +110,7 @@ def test_there_are_no_more_handles_than_fetches_at_once(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack, fetching(tmp_path) as fetcher:
         for _ in range(12):
             fetcher.fetch(stack.enter_context(origin()).url())
-        assert len(fetcher._idle) == 1
+        assert len(fetcher.fetcher._transfers._idle) == 1
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced(tmp_path: Path) -> None:
@@ -188,13 +189,26 @@ def test_a_full_temporary_folder_is_a_storage_failure_and_leaves_nothing(tmp_pat
     assert caught.value.retryable
 
 
-def test_a_closed_fetcher_keeps_no_connection(tmp_path: Path) -> None:
-    with origin() as server, fetching(tmp_path) as fetcher:
-        fetcher.fetch(server.url())
-        fetcher.close()
-        fetcher.fetch(server.url())
-        fetcher.fetch(server.url())
-        assert server.connections == 3
+def fetch_in_vain(fetcher: WaitingFetcher, url: str) -> None:
+    with pytest.raises(PixelsUnavailable, match="closed"):
+        fetcher.fetch(url)
+
+
+def test_a_closed_fetcher_leaves_no_connection_and_no_file(tmp_path: Path) -> None:
+    def answer(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
+        visit.wait()
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with fetching(tmp_path, limits=FetchLimits(spill_bytes=1000)) as fetcher:
+        with origin(answer) as server:
+            thread = threading.Thread(target=fetch_in_vain, args=(fetcher, server.url()))
+            thread.start()
+            while not list((tmp_path / "spill").iterdir()):
+                time.sleep(0.01)
+            fetcher.close()
+            thread.join(10)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The pool: many threads, few children, and a death that touches only its own image."""
+"""Pixel children: many images, few processes, and a death that touches only its own image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
 from pixmill.core.model import Fetched, Notice, Picture
 from pixmill.core.options import Effort, Format, Options
-from pixmill.io.pixels import ChildLimits, PixelLimits, PixelPool
+from pixmill.io.pixels import ChildLimits, Comparer, PixelLimits
 from tests.io import pictures
+from tests.io.turning import WaitingChildren
 
 SMALL = pictures.jpeg(pictures.photo())
 TINY = pictures.photo(96, 64)
@@ -68,18 +69,26 @@ def wait_for(condition, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def ready_children(
+    count: int, pixels: PixelLimits | None = None, child_limits: ChildLimits | None = None
+) -> WaitingChildren:
+    made = WaitingChildren(count, pixels, child_limits)
+    made.wait_until_ready()
+    return made
+
+
 @pytest.fixture(scope="module")
-def pool() -> Iterator[PixelPool]:
-    pool = PixelPool(2, PixelLimits(), ChildLimits(cpu_seconds=20))
+def pool() -> Iterator[WaitingChildren]:
+    pool = ready_children(2, PixelLimits(), ChildLimits(cpu_seconds=20))
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def lone() -> Iterator[PixelPool]:
+def lone() -> Iterator[WaitingChildren]:
     """A pool of one child, with nothing left behind afterwards."""
     files, processes = open_files(), set(children())
-    pool = PixelPool(1)
+    pool = ready_children(1)
     yield pool
     pool.close()
     assert set(children()) <= processes
@@ -108,7 +117,7 @@ def test_errors_cross_with_code_and_message(pool):
 
 
 def test_limits_reach_the_children():
-    pool = PixelPool(1, PixelLimits(max_pixels=100))
+    pool = ready_children(1, PixelLimits(max_pixels=100))
     with pytest.raises(ImageError) as caught:
         pool.compress(fetched(SMALL), Options())
     assert caught.value.code is ImageErrorCode.TOO_MANY_PIXELS
@@ -119,6 +128,19 @@ def test_comparing_gives_two_pictures(pool):
     after = pool.compress(fetched(SMALL), Options(max_width=160))
     left, right = pool.compare(SMALL, after.data)
     assert pictures.pixels(left).shape == pictures.pixels(right).shape == (100, 160, 3)
+
+
+def test_a_caller_that_waits_can_compare_too() -> None:
+    files, processes = open_files(), set(children())
+    comparer = Comparer(PixelLimits(), ChildLimits())
+    for _ in range(2):
+        before, after = comparer.compare(SMALL, SMALL)
+        assert pictures.pixels(before).shape == pictures.pixels(after).shape == (200, 320, 3)
+    with pytest.raises(ImageError, match="web page"):
+        comparer.compare(b"<html>", SMALL)
+    comparer.close()
+    assert set(children()) <= processes
+    assert open_files() <= files
 
 
 def test_sixty_four_threads_each_get_their_own_picture(pool):
@@ -155,14 +177,14 @@ def test_flipped_bits_end_in_a_picture_or_an_error(pool, data):
 
 
 def test_a_child_that_is_killed_is_replaced_and_its_image_tried_again(lone):
-    (pid,) = pids(lone)
+    (pid,) = lone.pids()
     os.kill(pid, signal.SIGSTOP)  # whatever it is given now stays in its hands
     with ThreadPoolExecutor(8) as threads:
         work = [threads.submit(lone.compress, fetched(SMALL), Options()) for _ in range(8)]
         time.sleep(0.3)
         os.kill(pid, signal.SIGKILL)
         assert {future.result(20).width for future in work} == {320}
-    assert pids(lone) != [pid]
+    assert lone.pids() != [pid]
 
 
 def test_an_image_whose_children_die_twice_fails_alone(lone):
@@ -171,12 +193,12 @@ def test_an_image_whose_children_die_twice_fails_alone(lone):
         time.sleep(0.5)
         behind = threads.submit(lone.compress, fetched(SMALL), Options())
         for _ in range(2):
-            (pid,) = pids(lone)
+            (pid,) = lone.pids()
             # The one behind may be served first after the death; then the slow one is in work.
-            wait_for(lambda: lone._seats[0].load >= 1)
+            wait_for(lambda: any(line.questions for line in lone.children._lines))
             time.sleep(0.7)
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda pid=pid: pids(lone) != [pid])
+            wait_for(lambda pid=pid: lone.pids() not in ([], [pid]))
         with pytest.raises(ImageError, match="SIGKILL, twice") as caught:
             slow.result()
         assert caught.value.code is ImageErrorCode.WORKER_CRASH
@@ -184,16 +206,12 @@ def test_an_image_whose_children_die_twice_fails_alone(lone):
     assert lone.compress(fetched(SMALL), Options()).width == 320
 
 
-def pids(pool: PixelPool) -> list[int]:
-    return [seat._child.pid for seat in pool._seats]
-
-
 def test_deaths_of_idle_children_blame_no_image(lone):
     for _ in range(3):
-        (pid,) = pids(lone)
+        (pid,) = lone.pids()
         os.kill(pid, signal.SIGKILL)
         assert lone.compress(fetched(SMALL), Options()).width == 320
-        assert pids(lone) != [pid]
+        assert lone.pids() != [pid]
 
 
 def test_work_goes_on_while_children_are_killed_under_it(pool):
@@ -209,7 +227,8 @@ def test_work_goes_on_while_children_are_killed_under_it(pool):
     def kill() -> None:
         for seat in (0, 1, 0):
             time.sleep(0.6)
-            os.kill(pids(pool)[seat], signal.SIGKILL)
+            alive = pool.pids()
+            os.kill(alive[seat % len(alive)], signal.SIGKILL)
 
     with ThreadPoolExecutor(33) as threads:
         killer = threads.submit(kill)
@@ -218,7 +237,7 @@ def test_work_goes_on_while_children_are_killed_under_it(pool):
 
 
 def test_too_much_cpu_ends_in_a_processing_timeout():
-    pool = PixelPool(1, child_limits=ChildLimits(cpu_seconds=0.3))
+    pool = ready_children(1, child_limits=ChildLimits(cpu_seconds=0.3))
     assert pool.compress(fetched(SMALL), Options()).width == 320
     with pytest.raises(ImageError, match=r"0\.3 seconds of CPU") as caught:
         pool.compress(fetched(slow_picture()), SLOW)
@@ -230,8 +249,8 @@ def test_too_much_cpu_ends_in_a_processing_timeout():
 
 
 def test_too_much_time_ends_in_a_processing_timeout_for_the_image_in_work_only():
-    pool = PixelPool(1, child_limits=ChildLimits(wall_seconds=1))
-    (pid,) = pids(pool)
+    pool = ready_children(1, child_limits=ChildLimits(wall_seconds=1))
+    (pid,) = pool.pids()
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(2) as threads:
         stuck = threads.submit(pool.compress, fetched(SMALL), Options())
@@ -245,7 +264,7 @@ def test_too_much_time_ends_in_a_processing_timeout_for_the_image_in_work_only()
 
 
 def test_too_much_memory_ends_in_a_worker_crash_of_that_image():
-    pool = PixelPool(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
+    pool = ready_children(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
     with pytest.raises(ImageError, match="memory, twice") as caught:
         pool.compress(fetched(pictures.jpeg(pictures.patch((9, 99, 9), 8_000, 6_000))), Options())
     assert caught.value.code is ImageErrorCode.WORKER_CRASH
@@ -253,23 +272,51 @@ def test_too_much_memory_ends_in_a_worker_crash_of_that_image():
     pool.close()
 
 
+def start_and_compress() -> None:
+    pool = WaitingChildren(2)
+    try:
+        pool.compress(fetched(SMALL), Options())
+    finally:
+        pool.close()
+
+
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
 def test_children_that_cannot_start_blame_no_image(program, monkeypatch):
     files, processes = open_files(), set(children())
     monkeypatch.setattr(sys, "executable", program)
     with pytest.raises(PixelsUnavailable, match="cannot start"):
-        PixelPool(2)
+        start_and_compress()
     assert open_files() <= files
     assert set(children()) <= processes
 
 
+def test_children_that_die_as_soon_as_they_are_ready_are_not_started_for_ever(
+    tmp_path, monkeypatch
+):
+    script = tmp_path / "python"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import socket, sys\n"
+        "from pixmill.io.pixel_frames import send_frame\n"
+        "number = next(a for a in sys.argv if a.startswith('--socket=')).partition('=')[2]\n"
+        "send_frame(socket.socket(fileno=int(number)), b'{}', b'', 0)\n"
+        "sys.exit(0)\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    pool = WaitingChildren(1)
+    with pytest.raises(PixelsUnavailable, match="keep dying"):
+        pool.compress(fetched(SMALL), Options())
+    pool.close()
+
+
 def test_a_child_that_has_grown_hands_over_without_a_loss():
     files, processes = open_files(), set(children())
-    pool = PixelPool(1, child_limits=ChildLimits(check_after=5, most_growth=-(2**40)))
+    pool = ready_children(1, child_limits=ChildLimits(check_after=5, most_growth=-(2**40)))
     seen = set()
 
     def work(_: int) -> int:
-        seen.update(pids(pool))
+        seen.update(pool.pids())
         return pool.compress(fetched(SMALL), Options()).width
 
     with ThreadPoolExecutor(6) as threads:
@@ -282,7 +329,7 @@ def test_a_child_that_has_grown_hands_over_without_a_loss():
 
 def test_closing_ends_children_at_once_and_tells_who_waits():
     files, processes = open_files(), set(children())
-    pool = PixelPool(2)
+    pool = ready_children(2)
     with ThreadPoolExecutor(8) as threads:
         slow = slow_picture()
         work = [threads.submit(pool.compress, fetched(slow), SLOW) for _ in range(8)]
@@ -301,18 +348,18 @@ def test_closing_ends_children_at_once_and_tells_who_waits():
 
 
 def test_children_ignore_what_a_terminal_sends(lone):
-    (pid,) = pids(lone)
+    (pid,) = lone.pids()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid, number)
     assert lone.compress(fetched(SMALL), Options()).width == 320
-    assert pids(lone) == [pid]
+    assert lone.pids() == [pid]
     assert os.getpgid(pid) != os.getpgid(0)
 
 
 def test_children_know_no_secrets_and_dump_no_core(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    pool = PixelPool(1)
-    (pid,) = pids(pool)
+    pool = ready_children(1)
+    (pid,) = pool.pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"hush" not in environment
     assert b"VIPS_CONCURRENCY=1" in environment
@@ -323,8 +370,8 @@ def test_children_know_no_secrets_and_dump_no_core(monkeypatch):
 
 def test_children_end_with_their_parent():
     script = (
-        "from pixmill.io.pixels import PixelPool; import time; pool = PixelPool(2);"
-        "print(*(seat._child.pid for seat in pool._seats), flush=True); time.sleep(60)"
+        "from tests.io.turning import WaitingChildren; import time; pool = WaitingChildren(2);"
+        "pool.wait_until_ready(); print(*pool.pids(), flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -342,8 +389,8 @@ def running(pid: int) -> bool:
 
 
 def test_an_idle_child_is_preferred_to_a_busy_one():
-    pool = PixelPool(2)
-    busy, _ = pids(pool)
+    pool = ready_children(2)
+    busy, _ = pool.pids()
     os.kill(busy, signal.SIGSTOP)
     with ThreadPoolExecutor(2) as threads:
         stuck = threads.submit(pool.compress, fetched(SMALL), Options())
@@ -358,7 +405,7 @@ def test_an_idle_child_is_preferred_to_a_busy_one():
 
 
 def test_a_sheet_full_of_killers_fails_each_of_them_and_no_other():
-    pool = PixelPool(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
+    pool = ready_children(1, child_limits=ChildLimits(memory_bytes=140 * 2**20))
     killer = fetched(pictures.jpeg(pictures.patch((9, 99, 9), 8_000, 6_000)))
 
     def result_of(image):

@@ -15,6 +15,7 @@ from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import NOW, claimed, ingested
 
 LEASE = 30.0
+TRASH = ".pixmill/trash"
 KEYS = [
     image_key("req_a", 1, "jpeg"),
     image_key("req_a", 2, "webp"),
@@ -34,9 +35,15 @@ def shard(store: SqliteStore, blobs: FolderBlobs) -> Lease:
 
 
 def files(tmp_path: Path) -> set[str]:
-    """The keys of all files that the blobs hold, whatever they are called there."""
+    """The keys of all files that the blobs hold, but for what is in the trash."""
     root = tmp_path / "blobs"
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return {key for key in found if not key.startswith(TRASH)}
+
+
+def trash(tmp_path: Path) -> list[Path]:
+    """What was deleted, and still takes room."""
+    return list((tmp_path / "blobs" / TRASH).iterdir())
 
 
 @pytest.mark.usefixtures("shard")
@@ -47,9 +54,10 @@ def test_its_pictures_are_out_of_reach_at_once_and_all_else_soon_after(
     with pytest.raises(NotFound):
         store.request("req_a")
     assert files(tmp_path) == {*KEYS[2:], *OTHERS}
+    assert trash(tmp_path), "however much it is, no call waits until it is removed for good"
     assert store.claim("w1", now=NOW + LEASE - 1, lease_seconds=LEASE) is None
     purge_request(store, blobs, claimed(store, Work.PURGE, now=NOW + LEASE))
-    assert files(tmp_path) == set(OTHERS)
+    assert (files(tmp_path), trash(tmp_path)) == (set(OTHERS), [])
     assert store.claim("w1", now=NOW + LEASE * 9, lease_seconds=LEASE) is None
 
 

@@ -11,17 +11,16 @@ import pytest
 from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.errors import ImageError, ImageErrorCode, SheetRejected
 from pixmill.core.leases import Work
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import Fetched, Image, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
 from pixmill.core.shards import sheet_key
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
-from pixmill.steps.mill import Mill, Pace
-from pixmill.steps.process import Tools
+from pixmill.steps.pump import Pace, Pump
 from pixmill.steps.submit import Order, submit_csv
 from pixmill.stores.sqlite import SqliteStore
-from tests.steps.test_mill import compress
+from tests.steps.workshops import ThreadedWorkshop
 
 SHEET = b"""S. No.,Product Name,Input Image Urls,Price
 1,Lamp,"https://a.example/1.jpg,https://a.example/2.jpg",10
@@ -52,15 +51,15 @@ def submit(store: SqliteStore, blobs: FolderBlobs, sheet: bytes = SHEET) -> Requ
 
 def work_off(store: SqliteStore, blobs: FolderBlobs) -> None:
     """Do all work that there is, in this thread."""
-    mill = Mill(store, Tools(fetch, compress, blobs), Pace(threads=2), time.time)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(in_hand=2), time.time)
     while lease := store.claim("w", now=time.time(), lease_seconds=60):
         if lease.work is Work.INGEST:
-            ingest_csv(store, blobs, lease, SheetLimits(), time.time)
+            ingest_csv(store, blobs, lease, time.time)
         elif lease.work is Work.SHARD:
-            mill.process_shard(lease)
+            pump.process_shard(lease)
         else:
             finish_request(store, blobs, lease, lambda key: f"https://cdn.example/{key}", time.time)
-    mill.stop(grace=5)
+    pump.stop(grace=5)
 
 
 def read(blobs: FolderBlobs, request: Request, name: str) -> list[list[str]]:
@@ -118,3 +117,16 @@ def test_request_ids_cannot_be_guessed(store: SqliteStore, blobs: FolderBlobs) -
     ids = {submit(store, blobs).id for _ in range(20)}
     assert len(ids) == 20
     assert all(len(name.removeprefix("req_")) == 26 for name in ids)
+
+
+def test_a_sheet_is_read_again_by_the_limits_it_was_accepted_under(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    wide = SheetLimits(max_urls_per_cell=150)
+    urls = ",".join(f"http://a.example/{number}.jpg" for number in range(150))
+    sheet = f'sku,name,images\n1,Much seen,"{urls}"\n'.encode()
+    order = Order("products.csv", Options(), SheetRules())
+    request, _ = submit_csv(store, blobs, io.BytesIO(sheet), order, wide, time.time)
+    work_off(store, blobs)
+    assert store.request(request.id).processed_images == 150
+    assert read(blobs, request, "output")[1][3].count("https://cdn.example/") == 150

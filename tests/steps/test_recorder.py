@@ -15,7 +15,7 @@ from pixmill.core.leases import Work
 from pixmill.core.model import Failure, Picture
 from pixmill.steps import recorder as recorder_module
 from pixmill.steps.process import Result
-from pixmill.steps.recorder import BATCH_OUTCOMES, OpenShard, Recorder
+from pixmill.steps.recorder import OpenShard, Recorder
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import claimed, ingested
 
@@ -55,69 +55,88 @@ def opened(store: SqliteStore, urls: int) -> OpenShard:
     return OpenShard(claimed(store, Work.SHARD), urls)
 
 
+def wait_until_taken(recorder: Recorder) -> None:
+    """Until what was handed over is in work: it waits no more."""
+    deadline = time.monotonic() + 20
+    while recorder._results:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_closing_records_all_that_was_handed_over(store: SqliteStore, gated: GatedBlobs) -> None:
-    count = BATCH_OUTCOMES + 50
-    shard = opened(store, count + 1)
+    shard = opened(store, 60)
     recorder = Recorder(store, gated, time.time, lambda _error: None)
-    first, *others = failures(store, count + 1)
-    recorder.add(shard, first)
-    time.sleep(0.2)  # the first batch is being written; what follows makes more than one
-    for result in others:
-        recorder.add(shard, result)
+    results = [(shard, result) for result in failures(store, 60)]
+    for start in range(0, 60, 20):  # the first is being written while the others come
+        recorder.add(results[start : start + 20])
+        time.sleep(0.1)
     closing = threading.Thread(target=recorder.close)
     closing.start()
     time.sleep(0.1)
     gated.gate.set()
     closing.join(10)
     assert shard.missing == 0
-    assert store.request("req_a").failed_images == count + 1
+    assert store.request("req_a").failed_images == 60
 
 
-def test_pictures_wait_for_their_batch_only_up_to_so_many_bytes(
-    store: SqliteStore, gated: GatedBlobs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("field", ["made", "original"])
+def test_the_recorder_is_full_once_so_many_bytes_wait(
+    store: SqliteStore, gated: GatedBlobs, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     monkeypatch.setattr(recorder_module, "MOST_WAITING_BYTES", 1000)
     shard = opened(store, 8)
     recorder = Recorder(store, gated, time.time, lambda _error: None)
     picture = Picture(b"x" * 600, "jpeg", 4, 3, "png", 8, 6)
-    results = [replace(result, made=picture) for result in failures(store, 8)]
-    recorder.add(shard, results.pop())
-    time.sleep(0.2)
-    adding = threading.Thread(target=lambda: [recorder.add(shard, result) for result in results])
-    adding.start()
-    adding.join(0.3)
-    assert recorder._queue.qsize() == 2
+    made = picture if field == "made" else replace(picture, data=b"")
+    original = b"x" * 600 if field == "original" else None
+    first, second, third = (
+        [(shard, replace(result, made=made, original=original))] for result in failures(store, 3)
+    )
+    recorder.add(first)
+    wait_until_taken(recorder)
+    recorder.add(second)
+    assert not recorder.full
+    recorder.add(third)
+    assert recorder.full
     gated.gate.set()
-    adding.join(5)
+    recorder.close()
+    assert not recorder.full
+    assert shard.missing == 5
+
+
+def test_the_recorder_is_full_once_so_many_results_wait(
+    store: SqliteStore, gated: GatedBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_WAITING", 5)
+    shard = opened(store, 8)
+    recorder = Recorder(store, gated, time.time, lambda _error: None)
+    first, *others = [(shard, result) for result in failures(store, 8)]
+    recorder.add([first])
+    wait_until_taken(recorder)
+    recorder.add(others[:5])
+    assert not recorder.full
+    recorder.add(others[5:])
+    assert recorder.full
+    gated.gate.set()
     recorder.close()
     assert shard.missing == 0
-    assert recorder._bytes == 0
 
 
 @pytest.mark.parametrize("failure", [StorageFailure("full"), RuntimeError("a mistake of ours")])
 def test_whatever_ends_the_recorder_is_told_and_keeps_nobody_waiting(
     store: SqliteStore,
     gated: GatedBlobs,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     failure: Exception,
 ) -> None:
-    monkeypatch.setattr(recorder_module, "MOST_WAITING", 2)
     told: list[PixmillError] = []
     shard = opened(store, 8)
     recorder = Recorder(store, gated, time.time, told.append)
     gated.failure = failure
-    results = failures(store, 8)
-    recorder.add(shard, results.pop())
-    time.sleep(0.2)
-    adding = [threading.Thread(target=recorder.add, args=(shard, result)) for result in results]
-    for thread in adding:
-        thread.start()
-    time.sleep(0.1)
+    for result in failures(store, 8):
+        recorder.add([(shard, result)])
     gated.gate.set()
-    for thread in adding:
-        thread.join(5)
     recorder.close()
-    assert not any(thread.is_alive() for thread in adding)
+    recorder.add([(shard, failures(store, 1)[0])])  # nobody takes it, nobody waits
     assert len(told) == 1
     assert ("a mistake of ours" in caplog.text) is isinstance(failure, RuntimeError)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pixmill.stores.sqlite import SqliteAccess, SqliteStore
-from pixmill.stores.sqlite.calls import CallCounter
+from pixmill.stores.sqlite.calls import BUSY_SECONDS, CallCounter
 from tests.contracts.records import a_request
 
 
@@ -22,8 +24,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def counter(path: Path) -> Iterator[CallCounter]:
-    """A counter that has counted one call."""
-    with closing(CallCounter(path)) as made:
+    """A counter that has counted one call, and never pauses."""
+    with closing(CallCounter(path, pause_seconds=0)) as made:
         assert made.count(["anna"], window=1) == [1]
         yield made
 
@@ -48,6 +50,22 @@ def test_what_cannot_be_counted_counts_as_nothing_and_is_said_once(
         other.execute("ROLLBACK")
     assert len(caplog.records) == 1
     assert counter.count(["anna"], window=1) == [2]
+
+
+def test_after_a_wait_in_vain_no_call_waits_for_a_while(path: Path) -> None:
+    with (
+        closing(CallCounter(path, pause_seconds=600)) as counter,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        assert counter.count(["anna"], window=1) == [1]
+        other.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        with ThreadPoolExecutor(20) as calls:
+            counts = list(calls.map(lambda _: counter.count(["anna"], window=1), range(100)))
+        assert counts == [[0]] * 100
+        assert time.monotonic() - begun < 100 * BUSY_SECONDS / 2, "one waited, not each"
+        other.execute("ROLLBACK")
+        assert counter.count(["anna"], window=1) == [0], "until the pause is over"
 
 
 def test_a_ruined_file_is_made_anew(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
+from typing import Any
 
 from pixmill import wiring
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode
+from pixmill.core.events import Webhook
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Failure, Image, Outcome, Request, SheetRules, Stored
+from pixmill.core.model import Failure, Image, Outcome, Product, Request, SheetRules, Stored
 from pixmill.core.options import Options
 from pixmill.core.shards import image_key
 from pixmill.core.sheets import SheetLimits
@@ -40,17 +42,18 @@ def submitted(
     *,
     owner: str = NOBODY,
     filename: str = "products.csv",
+    webhook: Webhook | None = None,
 ) -> Request:
     """A request that was just accepted; a number stands for a CSV of so many images."""
     content = sheet(csv) if isinstance(csv, int) else csv
-    order = Order(filename, Options(), SheetRules(), owner)
+    order = Order(filename, Options(), SheetRules(), owner, webhook)
     request, _ = submit_csv(
         service.store, service.blobs, io.BytesIO(content), order, SheetLimits(), service.clock
     )
     return request
 
 
-def ingested(service: Service, csv: bytes | int = 3, **more: str) -> Request:
+def ingested(service: Service, csv: bytes | int = 3, **more: Any) -> Request:
     """A request whose images are all pending."""
     request = submitted(service, csv, **more)
     ingest(service, claimed(service, Work.INGEST))
@@ -58,7 +61,7 @@ def ingested(service: Service, csv: bytes | int = 3, **more: str) -> Request:
 
 
 def finished(
-    service: Service, csv: bytes | int = 3, *, failing: Collection[int] = (), **more: str
+    service: Service, csv: bytes | int = 3, *, failing: Collection[int] = (), **more: Any
 ) -> Request:
     """A request that is through; the images with these sequences failed."""
     request = ingested(service, csv, **more)
@@ -97,7 +100,20 @@ def settle(
 
 def ingest(service: Service, lease: Lease) -> None:
     """Make the records of a request."""
-    ingest_csv(service.store, service.blobs, lease, SheetLimits(), service.clock)
+    ingest_csv(service.store, service.blobs, lease, service.clock)
+
+
+def half_ingested(service: Service) -> Request:
+    """A request of two products with three images, of which the first product is known by now."""
+    request = submitted(service, sheet(3, per_product=2))
+    lease = claimed(service, Work.INGEST)
+    assert lease.request_id == request.id
+    service.store.begin_ingest(lease)
+    urls = ("https://shop.example/1.jpg", "https://shop.example/2.jpg")
+    images = service.store.add_images(lease, dict.fromkeys(urls, 1))
+    first = Product(1, "1", "Product 1", urls, tuple(images.values()))
+    service.store.add_products(lease, [first])
+    return request
 
 
 def finish(service: Service, lease: Lease) -> None:
@@ -130,4 +146,4 @@ def _outcome(image: Image, *, failed: bool) -> Outcome:
         source_width=300,
         source_height=200,
     )
-    return Outcome(image.sequence, stored, attempts=2, duration=0.25)
+    return Outcome(image.sequence, stored, attempts=2, duration=0.2500001)

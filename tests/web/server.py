@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from pixmill.core.access import Scope
 from pixmill.settings import Settings
 from pixmill.steps.keys import create_key
+from pixmill.web.connections import GuardedConnection
 from pixmill.web.service import Service
-from pixmill.wiring import clock, open_access, open_blobs, open_store
+from pixmill.wiring import clock, open_access, open_blobs, open_outbox, open_store
 
 CSV = b"Serial Number,Product Name,Input Image Urls\n1,Chair,https://example.com/a.jpg\n"
 
@@ -23,15 +24,25 @@ CSV = b"Serial Number,Product Name,Input Image Urls\n1,Chair,https://example.com
 @contextmanager
 def open_service(settings: Settings) -> Iterator[Service]:
     """A service on the store and the blobs that the settings name."""
-    with closing(open_store(settings)) as store, closing(open_access(settings)) as access:
-        yield Service(settings, store, access, open_blobs(settings), clock)
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_access(settings)) as access,
+        closing(open_outbox(settings)) as outbox,
+    ):
+        yield Service(settings, store, access, outbox, open_blobs(settings), clock)
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, connection: type[GuardedConnection] = GuardedConnection) -> Iterator[str]:
     """Serve an application until the end of the block; yields its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            http=connection,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

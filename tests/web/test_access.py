@@ -11,6 +11,7 @@ import pytest
 from pixmill.core.access import NOBODY
 from pixmill.settings import Settings
 from pixmill.web.app import create_app
+from pixmill.web.origins import FORWARDING
 from pixmill.web.service import Service
 from tests.web import life
 from tests.web.server import CSV, new_key, open_service, serving
@@ -212,3 +213,14 @@ def test_with_a_key_the_name_and_the_page_do_not_matter(
     answer = client.get(FREE, headers=headers)
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("name", FORWARDING)
+def test_without_a_key_calls_that_were_passed_on_are_refused(
+    client: httpx.Client, service: Service, name: str
+) -> None:
+    """A tunnel may rewrite the host, but says for whom it calls."""
+    answer = client.get(FREE, headers={name: "203.0.113.9"})
+    assert "proxy" in refused(answer, 403, "foreign_origin")
+    key = new_key(service, "read")
+    assert client.get(FREE, headers={name: "203.0.113.9"} | key).status_code == 200

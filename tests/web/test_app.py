@@ -32,6 +32,12 @@ def test_every_answer_carries_the_security_headers(client: httpx.Client, service
         assert ("no-store" in headers["cache-control"]) == (path != file)
 
 
+def test_browsers_are_told_to_stay_with_https(client: httpx.Client) -> None:
+    """Behind TLS of our own or of a proxy that is trusted, as this machine is here."""
+    headers = client.get("/health", headers={"X-Forwarded-Proto": "https"}).headers
+    assert headers["strict-transport-security"].startswith("max-age=")
+
+
 def test_nothing_is_served_that_was_not_meant_to_be(client: httpx.Client) -> None:
     for path in ("/docs", "/redoc", "/openapi.json", "/api", "/", "/api/requests/", "/api/upload/"):
         answer = client.get(path)

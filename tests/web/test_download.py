@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import socket
+import threading
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
 
+from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.leases import Lease, Work
-from pixmill.core.model import Product, Request
+from pixmill.core.model import Request
 from pixmill.core.shards import sheet_key
+from pixmill.web.app import create_app
+from pixmill.web.download import MADE_AT_ONCE, MOST_WAITING
 from pixmill.web.service import Service
 from tests.web.life import (
     PICTURE,
     claimed,
     finished,
+    half_ingested,
     ingested,
     settle,
     sheet,
     submitted,
 )
+from tests.web.server import serving
 from tests.web.waiting import wait_until
 
 INPUT = "Serial Number,Product Name,Input Image Urls"
@@ -95,18 +107,13 @@ def test_a_part_is_blank_where_there_is_none_yet(service: Service, client: httpx
 def test_before_and_during_the_ingest_a_part_is_all_blank(
     service: Service, client: httpx.Client
 ) -> None:
-    request = submitted(service, sheet(3, per_product=2))
-    partial = f"/api/download/{request.id}?partial=true"
-    assert outputs(client.get(partial)) == [",", ""]
-    lease = claimed(service, Work.INGEST)
-    service.store.begin_ingest(lease)
-    assert outputs(client.get(partial)) == [",", ""]
-    urls = ("https://shop.example/1.jpg", "https://shop.example/2.jpg")
-    images = service.store.add_images(lease, dict.fromkeys(urls, 1))
-    first = Product(1, "1", "Product 1", urls, tuple(images.values()))
-    service.store.add_products(lease, [first])
-    assert outputs(client.get(partial)) == [",", ""]
-    assert len(client.get(f"{partial}&report=errors").text.splitlines()) == 1
+    for make in (
+        lambda: half_ingested(service),
+        lambda: submitted(service, sheet(3, per_product=2)),
+    ):
+        partial = f"/api/download/{make().id}?partial=true"
+        assert outputs(client.get(partial)) == [",", ""]
+        assert len(client.get(f"{partial}&report=errors").text.splitlines()) == 1
 
 
 def test_a_request_cancelled_during_its_ingest_has_its_input_with_blanks(
@@ -255,8 +262,9 @@ def big(service: Service, count: int = 40) -> Request:
 
 
 def test_a_zip_that_cannot_be_completed_ends_as_broken_not_as_whole(
-    service: Service, client: httpx.Client
+    service: Service, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "pixmill")
     request = big(service)
     with client.stream("GET", f"/api/download/{request.id}/images.zip") as answer:
         pieces = answer.iter_raw()
@@ -264,6 +272,9 @@ def test_a_zip_that_cannot_be_completed_ends_as_broken_not_as_whole(
         client.delete(f"/api/requests/{request.id}")
         with pytest.raises(httpx.RemoteProtocolError):
             list(pieces)
+    (line,) = [record for record in caplog.records if record.name.startswith("pixmill")]
+    assert "is broken off" in line.getMessage()
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_a_client_that_goes_away_stops_the_work(service: Service, client: httpx.Client) -> None:
@@ -291,6 +302,89 @@ def open_below(folder: Path) -> list[Path]:
         if target.is_relative_to(folder) and "pixmill.db" not in target.name:
             found.append(target)
     return found
+
+
+class Gated(FolderBlobs):
+    """A folder whose files open only once the gate does."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.gate = threading.Event()
+        self.opened: list[str] = []
+
+    def open(self, key: str) -> BinaryIO:
+        self.opened.append(key)
+        assert self.gate.wait(60)
+        return super().open(key)
+
+
+@pytest.fixture
+def gated(service: Service) -> Iterator[tuple[Service, Gated, httpx.Client]]:
+    """A service whose sheets are not made until a gate opens."""
+    blobs = Gated(service.settings.data_dir)
+    slow = replace(service, blobs=blobs)
+    limits = httpx.Limits(max_connections=None)
+    with (
+        serving(create_app(slow)) as url,
+        httpx.Client(base_url=url, timeout=60, limits=limits) as client,
+    ):
+        yield slow, blobs, client
+        blobs.gate.set()
+
+
+def test_many_who_want_a_sheet_made_neither_stop_others_nor_wait_without_end(
+    gated: tuple[Service, Gated, httpx.Client],
+) -> None:
+    service, blobs, client = gated
+    request = ingested(replace(service, blobs=FolderBlobs(service.settings.data_dir)))
+    path = f"/api/download/{request.id}?partial=true"
+    many = MADE_AT_ONCE + MOST_WAITING
+    with ThreadPoolExecutor(many + 23) as pool:
+        try:
+            calls = [pool.submit(client.get, path) for _ in range(many + 23)]
+            wait_until(lambda: sum(call.done() for call in calls) == 23)
+            assert len(blobs.opened) == MADE_AT_ONCE
+            assert client.get("/health").status_code == 200
+            assert client.get("/ready").status_code == 200
+            assert client.get(f"/api/status/{request.id}").status_code == 200
+        finally:
+            blobs.gate.set()
+        answers = [call.result(60) for call in calls]
+    assert sorted(answer.status_code for answer in answers) == [200] * many + [503] * 23
+    for answer in answers:
+        if answer.status_code == 503:
+            assert (answer.json()["code"], answer.headers["retry-after"]) == ("busy", "5")
+
+
+def test_who_left_while_waiting_takes_no_place(
+    gated: tuple[Service, Gated, httpx.Client],
+) -> None:
+    service, blobs, client = gated
+    request = ingested(replace(service, blobs=FolderBlobs(service.settings.data_dir)))
+    path = f"/api/download/{request.id}?partial=true"
+    port = urlsplit(str(client.base_url)).port or 0
+    call = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    many = MADE_AT_ONCE + MOST_WAITING
+    with ExitStack() as left:
+        for _ in range(many):
+            connection = socket.create_connection(("127.0.0.1", port), 30)
+            left.enter_context(closing(connection)).sendall(call)
+        wait_until(lambda: client.get(f"{path}&report=errors").status_code == 503)
+    with ThreadPoolExecutor() as pool:
+        # Only the places of those who wait are free at once; this one finds one and waits too.
+        def waits() -> bool:
+            answer = pool.submit(client.get, path)
+            try:
+                return answer.result(0.2).status_code != 503
+            except TimeoutError:
+                later.append(answer)
+                return True
+
+        later: list[Future[httpx.Response]] = []
+        wait_until(waits)
+        blobs.gate.set()
+        assert later[0].result(60).status_code == 200
+    assert len(blobs.opened) == MADE_AT_ONCE + 1
 
 
 def test_an_unknown_request_has_no_download(client: httpx.Client) -> None:

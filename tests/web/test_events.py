@@ -21,7 +21,7 @@ from pixmill.core.model import Request
 from pixmill.web import events
 from pixmill.web.service import Service
 from tests.web.life import claimed, finish, finished, ingested, settle, submitted
-from tests.web.server import serving
+from tests.web.server import new_key, serving
 from tests.web.waiting import wait_until
 
 Event = dict[str, str]
@@ -266,3 +266,27 @@ def test_a_request_can_be_watched_from_its_very_beginning(
     request = submitted(service)
     with watching(client, request.id) as stream:
         assert json.loads(next(stream)["data"])["status"] == "PENDING"
+
+
+def test_a_stream_ends_soon_after_its_key_is_revoked(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "CHECK_SECONDS", 0.1)
+    key = new_key(service, "read")
+    owner = service.access.keys()[0].id
+    request = ingested(service, 1, owner=owner)
+    with client.stream("GET", f"/api/requests/{request.id}/events", headers=key) as answer:
+        stream = Stream(answer)
+        assert next(stream)["event"] == "progress"
+        service.access.revoke_key(owner, now=service.clock())
+        assert list(stream) == []
+
+
+def test_a_stream_without_a_key_ends_soon_after_the_first_key_is_made(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "CHECK_SECONDS", 0.1)
+    with watching(client, ingested(service, 1).id) as stream:
+        assert next(stream)["event"] == "progress"
+        new_key(service, "read")
+        assert list(stream) == []

@@ -204,6 +204,7 @@ def test_an_image_that_is_not_there_is_not_remembered_as_missing(client: httpx.C
 def test_nobody_can_change_a_file(service: Service, client: httpx.Client, method: str) -> None:
     answer = client.request(method, stored(service))
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 class RawGet:

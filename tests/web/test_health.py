@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from pixmill.blobs.folder import FolderBlobs
 from pixmill.core.access import Scope
 from pixmill.settings import Settings
 from pixmill.steps.keys import create_key
+from pixmill.web.app import create_app
 from pixmill.web.service import Service
 from tests.web.life import ingested, submitted
+from tests.web.server import serving
 
 ALL_WELL = {"store": "ok", "access": "ok", "blobs": "ok", "engine": "ok"}
 
@@ -82,10 +89,13 @@ def test_blobs_that_cannot_be_written_make_it_unready(
     assert client.get("/ready").status_code == 200
 
 
-def test_looking_leaves_no_file_behind(service: Service, client: httpx.Client) -> None:
-    assert client.get("/ready").status_code == 200
+def test_looking_leaves_one_small_file_however_often(service: Service) -> None:
+    for _ in range(3):
+        with serving(create_app(service)) as url:
+            assert httpx.get(f"{url}/ready", trust_env=False).status_code == 200
     left = [path for path in service.settings.data_dir.rglob("*") if path.is_file()]
-    assert all(path.name.startswith("pixmill.db") for path in left), left
+    (tried,) = [path for path in left if not path.name.startswith("pixmill.db")]
+    assert tried.stat().st_size == 0
 
 
 def test_a_store_that_cannot_be_read_makes_it_unready(
@@ -97,3 +107,48 @@ def test_a_store_that_cannot_be_read_makes_it_unready(
     assert answer.status_code == 503
     assert answer.json()["checks"]["store"] != "ok"
     assert client.get("/health").status_code == 200
+
+
+def test_load_balancers_may_ask_for_the_head_only(client: httpx.Client) -> None:
+    for path in ("/health", "/ready"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+class Stalled(FolderBlobs):
+    """A folder on a disk that hangs until it is released."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        self.reached.set()
+        assert self.released.wait(60)
+        super().put(key, data)
+
+
+def test_probes_do_not_pile_up_on_a_disk_that_hangs(service: Service, tmp_path: Path) -> None:
+    """One waits for the disk; the others are answered, and told when it takes too long."""
+    now = [1_800_000_000.0]
+    disk = Stalled(tmp_path / "disk")
+    stalled = replace(service, blobs=disk, clock=lambda: now[0])
+    with (
+        serving(create_app(stalled)) as url,
+        ThreadPoolExecutor() as pool,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        first = pool.submit(client.get, "/ready")
+        try:
+            assert disk.reached.wait(30)
+            assert client.get("/ready").status_code == 200
+            now[0] += 60
+            for _ in range(60):
+                answer = client.get("/ready")
+                assert answer.status_code == 503
+                assert "60 seconds so far" in answer.json()["checks"]["blobs"]
+        finally:
+            disk.released.set()
+        assert first.result(30).status_code == 200
+        assert client.get("/ready").status_code == 200

@@ -22,7 +22,7 @@ from tests.web import life
 from tests.web.server import CSV, new_key
 
 PROBLEM = "application/problem+json"
-KEYLESS = {"getFile", "headFile", "getHealth", "getReadiness"}
+KEYLESS = {"getFile", "headFile", "getHealth", "getReadiness", "receiveWebhook"}
 NAMES = {
     "upload",
     "getStatus",
@@ -39,6 +39,10 @@ NAMES = {
     "getHealth",
     "getReadiness",
     "getMetrics",
+    "listDeliveries",
+    "replayDelivery",
+    "receiveWebhook",
+    "listReceipts",
 }
 """What generated clients call the calls: changing one breaks them."""
 
@@ -142,6 +146,25 @@ def test_every_error_is_a_problem_document_with_an_example(document: dict[str, A
             for code, example in problem["examples"].items():
                 assert (example["value"]["code"], str(example["value"]["status"])) == (code, status)
     assert not any("ValidationError" in name for name in document["components"]["schemas"])
+
+
+def test_every_json_body_has_an_example_that_fits(document: dict[str, Any]) -> None:
+    seen = 0
+    for call in calls(document):
+        for status, answer in call["responses"].items():
+            for media_type, body in answer.get("content", {}).items():
+                if media_type not in {"application/json", PROBLEM}:
+                    continue
+                if (call["operationId"], status) == ("getReadiness", "503"):
+                    continue
+                many = [example["value"] for example in body.get("examples", {}).values()]
+                examples = many or [body["example"]]
+                schema = body["schema"] | {"components": document["components"]}
+                check = jsonschema_rs.validator_for(schema)
+                for example in examples:
+                    assert check.is_valid(example), (call["operationId"], status, example)
+                    seen += 1
+    assert seen > 100
 
 
 def test_names_are_in_camel_case(document: dict[str, Any]) -> None:

@@ -33,10 +33,10 @@ def test_what_pixmill_raises_has_its_code(kind: type[PixmillError]) -> None:
     assert (refused.document.detail == "What happened.") == (refused.document.status < 500)
 
 
-@pytest.mark.parametrize("kind", PixmillError.__subclasses__(), ids=lambda kind: str(kind.__name__))
+@pytest.mark.parametrize(
+    "kind", [errors.LeaseLost, errors.InvalidSetting, errors.PixelsUnavailable, PixmillError]
+)
 def test_what_no_call_should_meet_is_an_incident(kind: type[PixmillError]) -> None:
-    if kind in EXPECTED or kind in {SheetRejected, errors.ImageError}:
-        return
     refused = refusal_of(kind("/a/path"), "GET /")
     assert refused.code is Code.INTERNAL_ERROR
     assert "/a/path" not in refused.document.detail

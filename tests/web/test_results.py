@@ -75,6 +75,17 @@ def test_the_totals_are_over_all_images_not_over_the_page(
     }
 
 
+def test_the_totals_are_summed_up_for_the_first_page_only(
+    service: Service, client: httpx.Client
+) -> None:
+    request = finished(service, 4)
+    first = client.get(f"/api/results/{request.id}?limit=2").json()
+    assert first["totals"]["images"] == 4
+    rest = client.get(f"/api/results/{request.id}?cursor={first['nextCursor']}").json()
+    assert rest["totals"] is None
+    assert [image["sequence"] for image in rest["images"]] == [3, 4]
+
+
 def test_images_come_in_pages_also_those_of_one_status(
     service: Service, client: httpx.Client
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,17 +17,21 @@ import pytest
 
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import LeaseLost, NotFound
+from pixmill.core.events import Webhook
 from pixmill.core.leases import Work
 from pixmill.settings import Settings
 from pixmill.steps.delete import purge_request
 from pixmill.web.app import create_app
 from pixmill.web.service import Service
 from tests.web import life
+from tests.web.messages import SECRET
 from tests.web.server import new_key, open_service, serving
 
 REQUESTS = 30
 """How many finished requests there are at first; the calls delete some of them."""
+HOOK = Webhook("http://127.0.0.1:9/hook")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+ROOT = HOOKS.parent.parent.parent
 CONFIG = """
 hooks = "{hooks}"
 continue-on-failure = true
@@ -50,7 +55,11 @@ values = {requests}
 [dictionaries.files]
 values = {files}
 
+[dictionaries.deliveries]
+values = {deliveries}
+
 [parameters]
+"path.deliveryId" = {{ dictionary = "deliveries", probability = 0.8 }}
 "path.requestId" = {{ dictionary = "requests", probability = 0.8 }}
 "path.key" = {{ dictionary = "files", probability = 0.6 }}
 """
@@ -91,7 +100,10 @@ def working(service: Service) -> Iterator[None]:
 
 def requests_of(service: Service, owner: str) -> list[str]:
     """The ids of requests in all states."""
-    ids = [life.finished(service, 3, failing={3}, owner=owner).id for _ in range(REQUESTS)]
+    ids = [
+        life.finished(service, 3, failing={3}, owner=owner, webhook=HOOK).id
+        for _ in range(REQUESTS)
+    ]
     for _ in range(REQUESTS // 3):
         cancelled = life.submitted(service, 3, owner=owner)
         service.store.cancel_request(cancelled.id, now=service.clock())
@@ -107,6 +119,7 @@ def generate(folder: Path, url: str, **values: object) -> str:
     ran = subprocess.run(
         [command, "run", "openapi.json", "--url", url, "--no-color"],
         cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # for what the hooks share with the tests
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -126,10 +139,14 @@ def test_no_generated_call_finds_what_the_contract_lacks(tmp_path: Path, *, keye
         public_url="/api/files",
         rate_limit=0,
         rate_limit_per_address=0,
+        webhook_secret=SECRET,
+        webhook_url=HOOK.url,  # so that events may be named without it
+        allowed_addresses="127.0.0.1:9",
     )
     with open_service(settings) as service:
         headers = new_key(service, "admin") if keyed else {}
         ids = requests_of(service, service.access.keys()[0].id if keyed else NOBODY)
+        deliveries = [sent.id for name in ids for sent in service.outbox.deliveries(name)]
         with serving(create_app(service)) as url, working(service):
             contract = httpx.get(f"{url}/api/openapi.json", headers=headers)
             (tmp_path / "openapi.json").write_bytes(contract.content)
@@ -140,8 +157,10 @@ def test_no_generated_call_finds_what_the_contract_lacks(tmp_path: Path, *, keye
                 # While no key exists, the service is meant to let everybody of this machine in.
                 ignored_auth=json.dumps(keyed),
                 requests=json.dumps(ids),
+                deliveries=json.dumps(deliveries),
                 files=json.dumps([f"images/{name}/0000001.jpg" for name in ids]),
             )
+        assert service.outbox.receipts(), "messages were signed so that they are believed"
     calls = sum(len(methods) for methods in contract.json()["paths"].values())
     assert f"Tested: {calls}\n" in said
     for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):

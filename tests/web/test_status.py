@@ -7,7 +7,16 @@ import pytest
 
 from pixmill.core.leases import Work
 from pixmill.web.service import Service
-from tests.web.life import claimed, finished, ingest, ingested, settle, sheet, submitted, work_off
+from tests.web.life import (
+    claimed,
+    finished,
+    half_ingested,
+    ingest,
+    ingested,
+    settle,
+    submitted,
+    work_off,
+)
 
 CSV = b"""Serial Number,Product Name,Input Image Urls
 7,Mug,"https://shop.example/a b.jpg,https://shop.example/c.jpg"
@@ -103,9 +112,10 @@ def test_products_are_listed_once_all_of_them_are_known(
     service: Service, client: httpx.Client
 ) -> None:
     """A page during the ingest would end, with no next one, where the ingest is just now."""
-    request = submitted(service, sheet(3))
+    request = half_ingested(service)
     status = client.get(f"/api/status/{request.id}").json()
     assert (status["status"], status["products"], status["totalImages"]) == ("PENDING", [], 3)
+    assert client.get(f"/api/results/{request.id}").json()["images"] == []
 
 
 def test_what_has_not_changed_is_answered_with_304(service: Service, client: httpx.Client) -> None:

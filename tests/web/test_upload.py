@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -132,7 +133,7 @@ def test_the_documented_form_has_the_fields_that_are_read() -> None:
     [
         ({"invalidRow": "skip"}, "Did you mean 'invalidRows'?"),
         ({"url_cols": "x"}, "Did you mean 'urlCol'?"),
-        ({"webhookUrl": "https://example.com"}, "no form field 'webhookUrl'"),
+        ({"webhook": "https://example.com"}, "no form field 'webhook'"),
         ({"quality": "70"}, "send it in the form field 'options'"),
         ({"invalidRows": "maybe"}, "must be 'reject' or 'skip', not 'maybe'"),
         ({"neutraliseFormulas": "2"}, "must be 'true' or 'false', not '2'"),
@@ -207,7 +208,7 @@ def test_a_file_that_is_no_good_is_told_with_lines_and_columns(refusing: httpx.C
 def test_local_files_cannot_be_named(refusing: httpx.Client, cell: str) -> None:
     answer = upload(refusing, CSV.replace(b"https://example.com/a.jpg", cell.encode()))
     refused(answer, 422, "sheet_rejected")
-    assert "on the command line only" in answer.json()["errors"][0]["message"]
+    assert "with `pixmill run` only" in answer.json()["errors"][0]["message"]
 
 
 def test_the_first_hundred_problems_are_listed_and_all_are_counted(refusing: httpx.Client) -> None:
@@ -466,6 +467,16 @@ def test_temporary_files_have_no_name_and_end_with_the_call(
     assert not list(folder.iterdir())
 
 
+def test_an_upload_that_cannot_be_buffered_is_a_503(
+    client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing"
+    monkeypatch.setattr("tempfile.tempdir", str(missing))
+    answer = upload(client, CSV + b"2,Lamp,https://example.com/b.jpg\n" * 60_000)
+    refused(answer, 503, "storage_failure")
+    assert str(missing) not in answer.text
+
+
 def test_other_calls_are_answered_while_uploads_are_validated(client: httpx.Client) -> None:
     """Though there are more uploads than the server has threads."""
     rows = "".join(f"{row},A,https://example.com/a.jpg\n" for row in range(2, 10_000))
@@ -491,3 +502,46 @@ def test_other_calls_are_answered_while_uploads_are_validated(client: httpx.Clie
     # If uploads took all threads, another call would wait until one of them ends: nearly all of
     # the time, as all of them would share the processor.
     assert max(waits) < (time.monotonic() - began) / 3
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_an_upload(tmp_path: Path) -> None:
+    """100,000 rows that name 300,000 images, sent from a file."""
+    big = tmp_path / "big.csv"
+    with big.open("w") as file:
+        file.write("Serial Number,Product Name,Input Image Urls\n")
+        for row in range(100_000):
+            urls = ",".join(f"https://shop.example/pictures/{row}/{name}.jpg" for name in "abc")
+            file.write(f'{row},Product number {row},"{urls}"\n')
+    settings = Settings(data_dir=tmp_path / "data")
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, resident())
+
+    with (
+        open_service(settings) as service,
+        serving(create_app(service)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        big.open("rb") as file,
+    ):
+        assert upload(client).status_code == 202  # so that everything is loaded
+        before = resident()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            answer = client.post("/api/upload", files={"csv": ("big.csv", file)})
+        finally:
+            done.set()
+            watcher.join()
+    assert answer.status_code == 202
+    assert (answer.json()["totalImages"], answer.json()["totalProducts"]) == (300_000, 100_000)
+    assert peak - before < 50_000_000
+
+
+def resident() -> int:
+    """The memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

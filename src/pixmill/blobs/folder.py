@@ -80,8 +80,7 @@ class FolderBlobs:
     def delete_all(self, folder: str) -> None:
         """Delete all files whose keys begin with ``folder`` and a slash; none is no error.
 
-        They are out of reach in one step; only then are they removed. What a killed process left
-        in the trash goes too.
+        They are moved to the trash in one step, however many they are: calls wait for this.
         """
         source = f"{self._path(folder)}/"  # with the slash, a file of that name stays
         try:
@@ -92,10 +91,15 @@ class FolderBlobs:
         except OSError as error:
             raise _failure("delete", folder, error) from error
         self._flush()  # or a power cut would bring them back, with nobody left to delete them
-        self._empty_trash()
+
+    def free_room(self) -> None:
+        """Empty the trash; others may be doing the same."""
+        if self._trash.exists():
+            for entry in list(self._trash.iterdir()):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def clean(self, *, idle_seconds: float = 0.0) -> None:
-        """Remove what killed processes left half-written and half-deleted.
+        """Remove what killed processes left half-written, and for good what was deleted.
 
         Others may be writing if ``idle_seconds`` says for how long none of them lets a file be.
         """
@@ -107,13 +111,7 @@ class FolderBlobs:
                         partial.unlink()
         except OSError as error:
             raise _failure("clean", str(self._partial), error) from error
-        self._empty_trash()
-
-    def _empty_trash(self) -> None:
-        """Remove what is in the trash; others may be doing the same."""
-        if self._trash.exists():
-            for entry in list(self._trash.iterdir()):
-                shutil.rmtree(entry, ignore_errors=True)
+        self.free_room()
 
     def _place(self, key: str, data: bytes | BinaryIO) -> None:
         target = self._path(key)
@@ -126,7 +124,7 @@ class FolderBlobs:
                 Path(partial).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise _failure("store", key, error) from error
+            raise _failure("store", f"{key} in {self._root}", error) from error
 
     def _flush(self) -> None:
         try:

@@ -161,6 +161,9 @@ class S3Blobs:
 
         patience.call(f"delete {folder}", delete)
 
+    def free_room(self) -> None:
+        """Nothing to do: what was deleted takes no room."""
+
     def clean(self, *, idle_seconds: float = 0.0) -> None:
         """Do nothing: what killed processes began to send is for the bucket's lifecycle rules.
 

@@ -21,6 +21,7 @@ COMMANDS = (
     "serve",
     "status",
     "submit",
+    "webhook",
     "worker",
 )
 """Each is a function of that name in a module of that name."""
@@ -50,7 +51,7 @@ class Commands(click.Group):
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-@click.version_option(package_name="pixmill")
+@click.version_option(None, "-V", "--version", package_name="pixmill")
 def pixmill() -> None:
     """Compress the images that a CSV names: fetched, stored, counted and reported.
 

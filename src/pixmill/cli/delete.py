@@ -10,6 +10,7 @@ import click
 from pixmill.cli.exit_codes import ALL_DONE
 from pixmill.cli.remote import connected, remote_flags, request_argument
 from pixmill.cli.words import err
+from pixmill.core.errors import PixmillError
 
 
 @click.command(short_help="Remove a request and its images.")
@@ -19,11 +20,11 @@ from pixmill.cli.words import err
 def delete(request_id: str, *, yes: bool, **given: Any) -> int:
     """Remove a request, its images and its files from the service. This cannot be undone.
 
-    Needs a key with the scope admin, where keys are in use.
+    Needs a key with the scope submit, where keys are in use.
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("This cannot be undone: confirm it with --yes.")
+            raise PixmillError("This cannot be undone: confirm it with --yes.")
         question = f"Remove {request_id} and all its images? This cannot be undone."
         click.confirm(question, abort=True, err=True)
     with connected(given) as client:

@@ -63,9 +63,10 @@ def download(
                 raise
             raise WrongState(_not_yet(client, request_id, refused, given)) from None
     if not piped:
-        click.echo(path)
-        if path.is_file():
-            err.print(size(path.stat().st_size))
+        many = f", {size(path.stat().st_size)}" if path.is_file() else ""
+        err.print(f"saved {path}{many}", markup=False)
+        if not sys.stdout.isatty():  # for a script
+            click.echo(path)
     return ALL_DONE
 
 

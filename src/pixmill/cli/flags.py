@@ -31,6 +31,8 @@ SERVICE_SETTINGS = (
     "max_upload_size",
     "ready_max_wait",
     "retention_days",
+    "webhook_url",
+    "webhook_secret",
     *CLIENT_SETTINGS,
 )
 """Settings of the service and its clients, which a run without a service has no use for."""

@@ -12,6 +12,7 @@ from pixmill import wiring
 from pixmill.cli.exit_codes import ALL_DONE
 from pixmill.cli.flags import PLACES, flags_of
 from pixmill.cli.numbers import plural
+from pixmill.cli.places import ensure_store
 from pixmill.cli.words import err, out
 from pixmill.core.model import Request
 from pixmill.settings import load_settings
@@ -35,6 +36,7 @@ def gc(*, dry_run: bool, **given: Any) -> int:
         raise click.UsageError(
             "Requests are kept for ever. Say how long instead: --retention-days 30"
         )
+    place = ensure_store(settings)
     blobs = wiring.open_blobs(settings)
     with closing(wiring.open_store(settings)) as store:
         if dry_run:
@@ -42,7 +44,8 @@ def gc(*, dry_run: bool, **given: Any) -> int:
             for request in found:
                 _show(request)
             more = " or more" if len(found) == MOST_SHOWN else ""
-            err.print(f"{plural(len(found), 'request')}{more} would be deleted.")
+            many = f"{plural(len(found), 'request')}{more}"
+            err.print(f"{many} would be deleted from {place}.", markup=False)
             return ALL_DONE
         deleted = 0
         for request in delete_expired(
@@ -50,7 +53,8 @@ def gc(*, dry_run: bool, **given: Any) -> int:
         ):
             _show(request)
             deleted += 1
-    err.print(f"{plural(deleted, 'request')} deleted.")
+    blobs.free_room()
+    err.print(f"{plural(deleted, 'request')} deleted from {place}.", markup=False)
     return ALL_DONE
 
 

@@ -28,6 +28,14 @@ def duration(seconds: float) -> str:
     return f"{hours // 24:,} d {hours % 24} h"
 
 
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest unit: now, 3 min, 2 h, 5 d."""
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit:,.0f} {name}"
+    return "now"
+
+
 def percent(part: float, whole: float) -> str:
     """A share in per cent with one digit; what is neither all nor nothing never looks so."""
     share = 100 * abs(part) / whole if whole else 0.0

@@ -11,11 +11,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from pixmill.core.model import Request
 from pixmill.engines.local import LocalEngine
@@ -29,6 +33,33 @@ LOOK_SECONDS = 0.1
 LINE_SECONDS = 5.0
 
 console = Console(stderr=True)
+
+
+class Outage:
+    """Whether the service that is asked is away, for those who look at the progress."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._told = -LINE_SECONDS
+
+    @property
+    def words(self) -> str:
+        """That it is away, and for how long it has been; nothing if it is not."""
+        since = self._since
+        if since is None:
+            return ""
+        return f"service away, trying again ({time.monotonic() - since:.0f} s)"
+
+    def lasts(self, seconds: float) -> None:
+        """The service was asked in vain; it has been away for so long."""
+        self._since = time.monotonic() - seconds
+        if not console.is_terminal and time.monotonic() - self._told >= LINE_SECONDS:
+            self._told = time.monotonic()
+            console.print(self.words, highlight=False)
+
+    def over(self) -> None:
+        """The service has answered."""
+        self._since = None
 
 
 @contextmanager
@@ -46,10 +77,10 @@ def follow(store: Store, engine: LocalEngine, request: Request) -> None:
     show(_steps(store, engine, request))
 
 
-def show(steps: Iterator[Standing]) -> None:
+def show(steps: Iterator[Standing], outage: Outage | None = None) -> None:
     """Show how far a request is, step by step."""
     draw = _bar if console.is_terminal else _lines
-    draw(steps)
+    draw(steps, outage or Outage())
 
 
 def _steps(store: Store, engine: LocalEngine, request: Request) -> Iterator[Request]:
@@ -62,21 +93,36 @@ def _steps(store: Store, engine: LocalEngine, request: Request) -> Iterator[Requ
         engine.check()
 
 
-def _bar(steps: Iterator[Standing]) -> None:
+class _Pace(ProgressColumn):
+    """How fast it goes and when it will be done; or that the service is away."""
+
+    def __init__(self, outage: Outage) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._outage = outage
+        self._left = TimeRemainingColumn(compact=True)
+
+    def render(self, task: Task) -> Text:
+        """The words of this moment."""
+        if away := self._outage.words:
+            return Text(away, style="yellow")
+        return Text(f"{task.fields['rate']} ") + self._left.render(task)
+
+
+def _bar(steps: Iterator[Standing], outage: Outage) -> None:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[rate]}"),
         TextColumn("[red]{task.fields[failed]}"),
-        TimeRemainingColumn(compact=True),
+        _Pace(outage),
     )
     with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("Reading the CSV", total=None, rate="", failed="")
         first: tuple[float, int] | None = None
         for request in steps:
+            outage.over()
             settled = request.processed_images + request.failed_images
             first = first or (time.monotonic(), settled)
             _draw(progress, task, request, _rate(first, settled))
@@ -99,9 +145,10 @@ def _rate(first: tuple[float, int], settled: int) -> str:
     return f"{(settled - first[1]) / seconds:,.0f} images/s" if seconds > 1 else ""
 
 
-def _lines(steps: Iterator[Standing]) -> None:
+def _lines(steps: Iterator[Standing], outage: Outage) -> None:
     last = -LINE_SECONDS
     for request in steps:
+        outage.over()
         if time.monotonic() - last >= LINE_SECONDS or request.status.terminal:
             last = time.monotonic()
             settled = request.processed_images + request.failed_images

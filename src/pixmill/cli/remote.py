@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, REFUSED, SOME_FAILED
 from pixmill.cli.flags import CLIENT_SETTINGS, flags_of
-from pixmill.cli.progress import show
+from pixmill.cli.progress import Outage, show
 from pixmill.cli.words import err, out, show_line, show_outcomes
 from pixmill.client.client import Client
 from pixmill.client.errors import ServiceRefused, ServiceUnreachable
+from pixmill.core.advice import HOPELESS
 from pixmill.core.errors import NotFound, PixmillError, Problem, StorageFailure
 from pixmill.settings import Settings, load_settings
 from pixmill.web.problems import Code
@@ -47,6 +49,8 @@ def connected(given: Mapping[str, Any]) -> Iterator[Client]:
         ) from None
     except ServiceRefused as refused:
         _explain(refused, settings)
+    except NotFound as error:  # what cannot be an id was not even sent
+        raise NotFound(f"{error.message} `pixmill status` lists your requests.") from None
 
 
 def command(given: Mapping[str, Any], *words: str) -> str:
@@ -57,8 +61,9 @@ def command(given: Mapping[str, Any], *words: str) -> str:
 
 def wait_for(client: Client, request_id: str, given: Mapping[str, Any]) -> RequestDetail | None:
     """Show progress until a request is terminal; None if the user would not wait so long."""
+    outage = Outage()
     try:
-        show(client.watch(request_id))
+        show(client.watch(request_id, away=outage.lasts), outage)
         return client.status(request_id, limit=1)
     except KeyboardInterrupt:
         again = command(given, "status", request_id, "--watch")
@@ -75,14 +80,20 @@ def ended(
     request: RequestDetail | None,
     given: Mapping[str, Any],
     output: Path | None = None,
+    *,
+    again: bool = False,
 ) -> int:
     """Say how a request ended that was waited for; return the exit code.
 
-    ``output`` is where its output CSV has been written to.
+    ``output`` is where its output CSV has been written to. ``again`` is for a request that was
+    tried again: its speed would count from when it was submitted.
     """
     if request is None:
         return INTERRUPTED
-    show_request(request, client.totals(request.request_id), given, output, err)
+    totals = client.totals(request.request_id)
+    if again:
+        totals = totals.model_copy(update={"images_per_second": 0.0})
+    show_request(request, totals, given, output, err)
     return exit_code(request)
 
 
@@ -106,15 +117,17 @@ def show_request(
     show_line("file", one_line(request.filename), console=console)
     show_line("status", f"{request.status}, {request.completion_percentage:g} %", console=console)
     show_outcomes(request, totals.errors, totals.bytes_in, totals.bytes_out, console)
-    if totals.images_per_second:
+    if totals.images_per_second and request.processed_images:
         show_line("speed", f"{totals.images_per_second:,.1f} images/s", console=console)
     if request.error_message:
         show_line("error", one_line(request.error_message), "red", console)
     else:
-        _show_next(request, given, output)
+        _show_next(request, given, output, can_help=not set(totals.errors) <= HOPELESS)
 
 
-def _show_next(request: RequestSummary, given: Mapping[str, Any], output: Path | None) -> None:
+def _show_next(
+    request: RequestSummary, given: Mapping[str, Any], output: Path | None, *, can_help: bool
+) -> None:
     """Say what can be done with a request."""
     if not request.status.terminal:
         err.print(f"Watch it with: {command(given, 'status', request.request_id, '--watch')}")
@@ -123,15 +136,27 @@ def _show_next(request: RequestSummary, given: Mapping[str, Any], output: Path |
     if request.failed_images:
         failed = command(given, "download", request.request_id, "--report", "errors")
         err.print(f"What failed: {failed}")
+    if request.failed_images and can_help:
         err.print(f"Try it again: {command(given, 'retry', request.request_id, '--wait')}")
 
 
 def problems_of(found: Iterable[SheetProblem]) -> list[Problem]:
     """Problems of a CSV as the service has found them."""
     return [
-        Problem(problem.code, one_line(problem.message), problem.line, problem.column)
+        Problem(problem.code, spoken(problem.message), problem.line, problem.column)
         for problem in found
     ]
+
+
+def spoken(message: str) -> str:
+    """A message of the service in a line, with flags in place of the fields of a form."""
+    return _FIELD.sub(
+        lambda field: re.sub("[A-Z]", lambda big: f"-{big[0].lower()}", f"--{field[1]}"),
+        one_line(message),
+    )
+
+
+_FIELD = re.compile(r"\b[Tt]he form field '([a-z][A-Za-z]*)'")
 
 
 def one_line(text: str) -> str:
@@ -163,7 +188,7 @@ def _explain(refused: ServiceRefused, settings: Settings) -> NoReturn:
             ) from None
         case Code.NOT_FOUND:
             raise NotFound(
-                f"{one_line(refused.message)} `pixmill status` lists your requests."
+                f"{spoken(refused.message)} `pixmill status` lists your requests."
             ) from None
         case _:
-            raise PixmillError(one_line(refused.message)) from None
+            raise PixmillError(spoken(refused.message)) from None

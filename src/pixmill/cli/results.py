@@ -12,7 +12,7 @@ from pixmill.cli.report import FailureLine, Pair, ProductLine, write_report
 from pixmill.core.errors import ImageError, NotFound, StorageFailure
 from pixmill.core.model import Failure, Image, Product, Request, Stored
 from pixmill.core.shards import original_key
-from pixmill.io.pixels import PixelPool
+from pixmill.io.pixels import Comparer
 from pixmill.ports import Blobs, Store, Totals
 from pixmill.steps.finish import (
     UrlOf,
@@ -46,7 +46,7 @@ class Results:
             "report": self.folder / "report.html",
         }
 
-    def write(self, url_of: UrlOf, pool: PixelPool) -> None:
+    def write(self, url_of: UrlOf, comparer: Comparer) -> None:
         """Write output.csv, errors.csv and report.html, all anew. Raises StorageFailure."""
         try:
             with self._whole("output") as sink:
@@ -60,7 +60,7 @@ class Results:
                 seconds=self._seconds(),
                 products=self._product_lines(),
                 failures=self._failure_lines(),
-                pairs=self._pairs(pool),
+                pairs=self._pairs(comparer),
             )
         except OSError as error:
             raise StorageFailure(f"Cannot write the results: {error.strerror}.") from error
@@ -97,23 +97,25 @@ class Results:
                     message=outcome.result.message,
                 )
 
-    def _pairs(self, pool: PixelPool) -> list[Pair]:
+    def _pairs(self, comparer: Comparer) -> list[Pair]:
         """Before and after, for the first images whose source was kept."""
         pairs = []
         names = self._names_of_first_images()
         for image in self.store.images(self.request.id, limit=MOST_PAIRS):
             if image.outcome and isinstance(image.outcome.result, Stored):
-                pair = self._pair(pool, names.get(image.sequence, ""), image, image.outcome.result)
+                pair = self._pair(
+                    comparer, names.get(image.sequence, ""), image, image.outcome.result
+                )
                 if pair:
                     pairs.append(pair)
         return pairs
 
-    def _pair(self, pool: PixelPool, product: str, image: Image, stored: Stored) -> Pair | None:
+    def _pair(self, comparer: Comparer, product: str, image: Image, stored: Stored) -> Pair | None:
         try:
             with self.blobs.open(original_key(self.request.id, image.sequence)) as file:
                 original = file.read()
             with self.blobs.open(stored.key) as file:
-                before, after = pool.compare(original, file.read())
+                before, after = comparer.compare(original, file.read())
         except (NotFound, StorageFailure, ImageError):  # the source was too large to be kept
             return None
         return Pair(product, image.url, before, after, stored.bytes_in, stored.bytes_out)

@@ -30,11 +30,14 @@ def retry(request_id: str, *, wait: bool, **given: Any) -> int:
     """
     with connected(given) as client:
         accepted = client.retry(request_id)
-        if not accepted.retried_images:
+        if accepted.retried_images:
+            err.print(f"{plural(accepted.retried_images, 'image')} will be tried again.")
+        elif accepted.status.terminal:
             err.print(f"No image of {request_id} has failed: there is nothing to try again.")
             return ALL_DONE
-        err.print(f"{plural(accepted.retried_images, 'image')} will be tried again.")
+        else:
+            err.print(f"No image of {request_id} has failed: only its end is made anew.")
         if wait:
-            return ended(client, wait_for(client, request_id, given), given)
+            return ended(client, wait_for(client, request_id, given), given, again=True)
         err.print(f"Watch it with: {command(given, 'status', request_id, '--watch')}")
         return ALL_DONE

@@ -166,8 +166,8 @@ class _Run:
             return REFUSED
         totals = self._store.totals(request.id)
         results = Results(self._folder, self._store, self._blobs, request, totals)
-        with waiting("Writing the report"), closing(wiring.pixel_pool(self._settings, 1)) as pool:
-            results.write(wiring.url_of(self._settings), pool)
+        with waiting("Writing the report"), closing(wiring.comparer(self._settings)) as comparer:
+            results.write(wiring.url_of(self._settings), comparer)
         show_summary(results, seconds=seconds, images=totals.images - before)
         return SOME_FAILED if request.failed_images else ALL_DONE
 

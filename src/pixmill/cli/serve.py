@@ -42,13 +42,14 @@ def serve(**given: Any) -> int:
     with ExitStack() as opened:
         store = opened.enter_context(closing(wiring.open_store(settings)))
         access = opened.enter_context(closing(wiring.open_access(settings)))
+        outbox = opened.enter_context(closing(wiring.open_outbox(settings)))
         blobs = wiring.open_blobs(settings)
         _check_writable(blobs)
         keys_exist = access.any_key()
         _check_doors(settings, keys_exist=keys_exist)
         door = open_door(settings)
-        settings = _with_public_url(settings, door)
-        supervisor = Supervisor(Service(settings, store, access, blobs, wiring.clock), door)
+        settings = _with_own_urls(settings, door)
+        supervisor = Supervisor(Service(settings, store, access, outbox, blobs, wiring.clock), door)
         _say_where(settings, door, keys_exist=keys_exist)
         return supervisor.run()
 
@@ -84,10 +85,12 @@ def _how_to_create(settings: Settings) -> str:
     return shlex.join(words)
 
 
-def _with_public_url(settings: Settings, door: Door) -> Settings:
-    """Settings whose stored images can be had: here, unless they say where else."""
-    url = settings.public_url or f"{door.url}/api/files"
-    return settings.model_copy(update={"public_url": url})
+def _with_own_urls(settings: Settings, door: Door) -> Settings:
+    """Settings that say where the service and its stored images are: here, unless set."""
+    own = {"public_url": settings.public_url or f"{door.url}/api/files"}
+    if "url" not in settings.model_fields_set:
+        own["url"] = door.url
+    return settings.model_copy(update=own)
 
 
 def _say_where(settings: Settings, door: Door, *, keys_exist: bool) -> None:

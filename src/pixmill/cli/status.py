@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
+from rich.text import Text
 
 from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED
+from pixmill.cli.numbers import age
 from pixmill.cli.remote import (
     connected,
     ended,
@@ -67,25 +70,42 @@ def _list(requests: list[RequestSummary], *, as_json: bool) -> None:
     if not requests:
         err.print("There are no requests yet. Hand one over with: pixmill submit products.csv")
         return
-    width = max(len(one.request_id) for one in requests)
-    out.print(_row("REQUEST", width, "STATUS", "DONE", "IMAGES", "FAILED", "CREATED", "FILE"))
-    for one in requests:
-        out.print(
-            _row(
-                one.request_id,
-                width,
-                one.status,
-                f"{one.completion_percentage:.0f} %",
-                f"{one.total_images:,}",
-                f"{one.failed_images:,}",
-                one.created_at.astimezone().strftime("%Y-%m-%d %H:%M"),
-                one_line(one.filename),
-            ),
-            markup=False,
-        )
+    rows = [("REQUEST", "STATUS", "IMAGES", "FAILED", "AGE", "FILE"), *map(_short_row, requests)]
+    if not out.is_terminal:  # for a script, or a file: nothing is cut
+        rows = [
+            ("REQUEST", "STATUS", "DONE", "IMAGES", "FAILED", "CREATED", "FILE"),
+            *map(_long_row, requests),
+        ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *facts, file = map(str.ljust, row, [*widths[:-1], 0])
+        line = "  ".join([*facts, file])
+        if out.is_terminal:
+            out.print(Text(line), overflow="ellipsis", no_wrap=True, soft_wrap=False)
+        else:
+            out.print(Text(line))
 
 
-def _row(
-    name: str, width: int, state: str, done: str, images: str, failed: str, made: str, file: str
-) -> str:
-    return f"{name:<{width}}  {state:<10} {done:>6} {images:>9} {failed:>7}  {made:<16}  {file}"
+def _short_row(one: RequestSummary) -> tuple[str, ...]:
+    """A line that fits on a screen of 80 columns, but for the file's name."""
+    part = "" if one.status == "COMPLETED" else f" {one.completion_percentage:.0f} %"
+    return (
+        one.request_id,
+        f"{one.status}{part}",
+        f"{one.total_images:,}",
+        f"{one.failed_images:,}" if one.failed_images else "",
+        age((datetime.now(UTC) - one.created_at).total_seconds()),
+        one_line(one.filename),
+    )
+
+
+def _long_row(one: RequestSummary) -> tuple[str, ...]:
+    return (
+        one.request_id,
+        one.status,
+        f"{one.completion_percentage:.0f} %",
+        f"{one.total_images:,}",
+        f"{one.failed_images:,}",
+        one.created_at.astimezone().strftime("%Y-%m-%d %H:%M"),
+        one_line(one.filename),
+    )

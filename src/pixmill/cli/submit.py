@@ -10,8 +10,8 @@ import click
 
 from pixmill.cli.exit_codes import ALL_DONE, REFUSED
 from pixmill.cli.flags import option_flags, sheet_flags, taken_options
+from pixmill.cli.handover import Handover
 from pixmill.cli.numbers import plural
-from pixmill.cli.progress import waiting
 from pixmill.cli.remote import (
     command,
     connected,
@@ -24,7 +24,8 @@ from pixmill.cli.remote import (
 from pixmill.cli.words import err, show_oddities, show_problems
 from pixmill.client.client import Client
 from pixmill.client.errors import ServiceRefused
-from pixmill.core.errors import SheetRejected
+from pixmill.core.errors import SheetRejected, StorageFailure
+from pixmill.core.events import Event, parse_events
 from pixmill.core.options import PUBLIC_NAMES
 from pixmill.web.problems import Code
 from pixmill.web.schemas import UploadAccepted
@@ -44,7 +45,18 @@ from pixmill.web.schemas import UploadAccepted
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="Submitting again with the same key within a day gives the same request.",
+    help="Submitting again with the same key within 24 hours gives the same request.",
+)
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="Who is told of the request's end, by POST. See: pixmill webhook listen",
+)
+@click.option(
+    "--webhook-events",
+    metavar="EVENTS",
+    callback=lambda _context, _option, text: parse_events(text) if text is not None else (),
+    help=f"What it is told of instead, comma-separated: {', '.join(Event)}.",
 )
 @sheet_flags
 @option_flags
@@ -90,9 +102,9 @@ def submit(
 def _check_output(output: Path, csv: Path) -> None:
     """Find out now, not after hours of waiting, that the output cannot be written."""
     if not output.absolute().parent.is_dir():
-        raise click.UsageError(f"There is no folder {output.absolute().parent}.")
+        raise StorageFailure(f"There is no folder {output.absolute().parent}.")
     if output.resolve() == csv.resolve():
-        raise click.UsageError(f"{csv} would be overwritten by its results; choose another file.")
+        raise StorageFailure(f"{csv} would be overwritten by its results; choose another file.")
 
 
 def _taken_fields(given: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +121,11 @@ def _handed_over(
 ) -> UploadAccepted:
     source: Path | BinaryIO = sys.stdin.buffer if str(csv) == "-" else csv
     try:
-        with waiting(f"Handing over {name}"):
-            return client.upload(source, filename=name, idempotency_key=key, **fields)
+        handover = Handover(name)
+        with handover.shown():
+            return client.upload(
+                source, filename=name, idempotency_key=key, sent=handover.sent, **fields
+            )
     except KeyboardInterrupt:
         err.print(
             "Interrupted before the service had answered: `pixmill status` tells if it took it."

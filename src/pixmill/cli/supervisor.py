@@ -23,6 +23,7 @@ from pixmill.core.errors import PixmillError
 from pixmill.engines.local import SETTLED_SECONDS, LocalEngine
 from pixmill.settings import listed
 from pixmill.web.app import create_app
+from pixmill.web.connections import GuardedConnection
 from pixmill.web.service import Service
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def _config(app: CallLog, service: Service, door: Door) -> uvicorn.Config:
     tls = door.tls
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=GuardedConnection,
         loop="uvloop",
         ws="none",
         lifespan="on",

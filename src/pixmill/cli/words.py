@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from pixmill.cli.numbers import duration, percent, plural, size
@@ -18,6 +20,8 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 MOST_SHOWN = 20
+MOST_LINES = 5
+MARGIN = 8
 
 
 def show_problems(filename: str, rejected: SheetRejected) -> None:
@@ -63,7 +67,7 @@ def show_summary(results: Results, *, seconds: float, images: int) -> None:
     for name, path in results.files.items():
         show_line(name, str(path))
     if request.failed_images:
-        out.print("errors.csv and report.html say what to do about the images that failed.")
+        out.print("errors.csv and report.html name each image that failed.")
 
 
 def show_outcomes(
@@ -78,12 +82,19 @@ def show_outcomes(
     show_line("images", done, console=console)
     for code, count in failures.items():
         show_line("failed", f"{count:,} {code}: {ADVICE[code].title}", "red", console)
+        _show_aside(ADVICE[code].what_to_do, console)
     show_line("size", _sizes(bytes_in, bytes_out), console=console)
 
 
 def show_line(label: str, text: str, style: str = "", console: Console = out) -> None:
     """Say one fact."""
-    console.print(Text(f"{label:<8}", style="dim") + Text(text, style=style))
+    console.print(Text(f"{label:<{MARGIN}}", style="dim") + Text(text, style=style))
+
+
+def _show_aside(text: str, console: Console) -> None:
+    """Say what belongs to the line before, folded where there is a screen to be narrow."""
+    wide = not console.is_terminal
+    console.print(Padding(Text(text, style="dim"), (0, 0, 0, MARGIN), expand=False), soft_wrap=wide)
 
 
 def _sizes(before: int, after: int) -> str:
@@ -96,18 +107,31 @@ def _sizes(before: int, after: int) -> str:
 
 
 def _list(problems: Sequence[Problem], total: int) -> None:
-    for problem in problems[:MOST_SHOWN]:
-        where = ", ".join(
-            part
-            for part in (
-                f"line {problem.line}" if problem.line else "",
-                f"column {problem.column}" if problem.column else "",
-            )
-            if part
-        )
-        err.print(Text(f"  {where}: {problem.message}" if where else f"  {problem.message}"))
-    if total > MOST_SHOWN:
-        err.print(f"  … and {total - MOST_SHOWN:,} more.")
+    """Say what is wrong; what is wrong with many rows alike is said once."""
+    alike: dict[tuple[str | None, str], list[int | None]] = defaultdict(list)
+    for problem in problems:
+        alike[problem.column, problem.message].append(problem.line)
+    told = 0
+    for (column, message), lines in list(alike.items())[:MOST_SHOWN]:
+        told += len(lines)
+        where = ", ".join(part for part in (_rows(lines), column and f"column {column}") if part)
+        err.print(Text(f"  {where}: {message}{_at(lines)}" if where else f"  {message}"))
+    if total > told:
+        err.print(f"  … and {total - told:,} more.")
+
+
+def _rows(lines: list[int | None]) -> str:
+    if len(lines) > 1:
+        return f"{len(lines):,} rows"
+    return f"line {lines[0]}" if lines[0] else ""
+
+
+def _at(lines: list[int | None]) -> str:
+    """Where several rows are that have the same problem."""
+    if len(lines) < 2:
+        return ""
+    more = ", …" if len(lines) > MOST_LINES else ""
+    return f" (lines {', '.join(map(str, lines[:MOST_LINES]))}{more})"
 
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}

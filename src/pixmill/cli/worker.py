@@ -10,10 +10,12 @@ import socket
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import click
 
 from pixmill import wiring
+from pixmill.cli.flags import SERVICE_SETTINGS, setting_flags
 from pixmill.cli.logs import set_up_logging
 from pixmill.core.errors import PixmillError
 from pixmill.engines.local import CANNOT_GO_ON
@@ -21,16 +23,23 @@ from pixmill.settings import load_settings
 
 log = logging.getLogger(__name__)
 
+OF_OTHERS = {
+    *SERVICE_SETTINGS,
+    *("engine", "max_rows", "max_urls_per_cell", "max_url_length"),
+} - {"url", "webhook_secret"}
+"""Settings of those who take calls and CSVs; webhooks have links and are signed here."""
+
 
 @click.command(short_help="Run one worker process on a shared store.")
-@click.option("--supervised", metavar="NAME", help="Name given by the process that started this.")
-def worker(supervised: str | None) -> int:
+@click.option("--supervised", metavar="NAME", hidden=True)
+@setting_flags(*OF_OTHERS)
+def worker(supervised: str | None, **given: Any) -> int:
     """Work on what the store has to do, until told to stop (SIGTERM, or Ctrl-C).
 
     Any number of workers may share a store. What one has not finished when it stops, or dies, is
     done by the others.
     """
-    settings = load_settings({}, os.environ)
+    settings = load_settings(given, os.environ)
     set_up_logging(settings)
     stop = threading.Event()
     if supervised:
@@ -42,6 +51,8 @@ def worker(supervised: str | None) -> int:
     name = supervised or f"{socket.gethostname()}-{os.getpid()}"
     try:
         with wiring.worker(settings, name) as hand:
+            if sys.stderr.isatty() and not supervised:
+                click.echo(f"Worker {name} works on {settings.store_url}; Ctrl-C stops.", err=True)
             gc.freeze()  # what is loaded by now stays: no need to look at it again and again
             hand.run(stop)
             failure = hand.failure

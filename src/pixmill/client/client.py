@@ -6,16 +6,19 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Literal, Self
-from urllib.parse import quote
 
-from pixmill.client.files import Source, Target, name_of, rewindable, whole
-from pixmill.client.watch import follow
+from pixmill.client.files import Counted, Sent, Source, Target, name_of, rewindable, whole
+from pixmill.client.troubles import not_pixmill
+from pixmill.client.watch import Away, follow
 from pixmill.client.wire import Wire
-from pixmill.core.errors import InvalidOption
+from pixmill.core.errors import InvalidOption, NotFound
+from pixmill.core.events import Event
 from pixmill.core.model import ImageStatus, RequestStatus
+from pixmill.core.sheets.problems import shown
 from pixmill.web.cursors import MOST
 from pixmill.web.schemas import (
     ImageResult,
@@ -29,6 +32,7 @@ from pixmill.web.schemas import (
     RetryAccepted,
     UploadAccepted,
 )
+from pixmill.web.webhook_schemas import DeliveryLog, WebhookDelivery
 
 WHOLE_SHEET = 10
 """How many times the usual patience a call has whose answer waits until a whole CSV was read."""
@@ -38,9 +42,11 @@ class Client:
     """A connection to a pixmill service.
 
     ``timeout`` is in seconds, for connecting and for each silence of the service; ``retries`` is
-    how often a call that met a broken connection, or a service too busy for it, is made again. All
-    calls raise ServiceUnreachable and ServiceRefused. Redirects are not followed. For use by one
-    thread at a time.
+    how often a call that met a broken connection, or a service too busy for it, is made again.
+    ``ca_file`` is a PEM file with the authority of a certificate of your own. All calls raise
+    ServiceUnreachable and ServiceRefused, and NotFound for what cannot be the id of anything; those
+    that read or write your files raise OSError. Redirects are not followed. For use by one thread
+    at a time.
     """
 
     def __init__(
@@ -50,8 +56,9 @@ class Client:
         *,
         timeout: float = 30.0,
         retries: int = 3,
+        ca_file: str | PathLike[str] | None = None,
     ) -> None:
-        self._wire = Wire(url, api_key, timeout, retries)
+        self._wire = Wire(url, api_key, timeout=timeout, retries=retries, ca_file=ca_file)
 
     def __repr__(self) -> str:
         return f"Client({self._wire.url!r})"
@@ -89,14 +96,19 @@ class Client:
         delimiter: str | None = None,
         url_separator: str | None = None,
         neutralise_formulas: bool = True,
+        webhook_url: str | None = None,
+        webhook_events: Sequence[Event | str] = (),
         filename: str | None = None,
         idempotency_key: str | None = None,
+        sent: Sent | None = None,
     ) -> UploadAccepted:
         """Hand over a CSV: a path, or a binary file. It is streamed, never held in memory.
 
         ``options`` are the processing options by their public names: ``{"quality": 70}``. The
         upload is tried again after a broken connection, and still makes one request only, thanks
-        to its idempotency key; give one of your own to be safe over several runs of a program.
+        to its idempotency key; give one of your own to be safe over several runs of a program: the
+        service knows it for 24 hours. ``webhook_url`` is told of ``webhook_events``, or else of the
+        request's end. ``sent(bytes, of_bytes)`` is called as the upload proceeds.
         """
         fields = {
             "options": json.dumps(dict(options)) if options else None,
@@ -108,15 +120,18 @@ class Client:
             "delimiter": delimiter,
             "urlSeparator": url_separator,
             "neutraliseFormulas": None if neutralise_formulas else "false",
+            "webhookUrl": webhook_url,
+            "webhookEvents": ",".join(webhook_events) or None,
         }
         key = str(uuid.uuid4()) if idempotency_key is None else _checked(idempotency_key)
         with rewindable(csv) as file:
+            body = Counted(file, sent) if sent else file
             return self._wire.ask(
                 "POST",
                 "/upload",
                 UploadAccepted,
                 data={name: value for name, value in fields.items() if value is not None},
-                files={"csv": (filename or name_of(csv) or "upload.csv", file, "text/csv")},
+                files={"csv": (filename or name_of(csv) or "upload.csv", body, "text/csv")},
                 headers={"Idempotency-Key": key},
                 patience=self._wire.timeout * WHOLE_SHEET,
             )
@@ -151,7 +166,10 @@ class Client:
 
     def totals(self, request_id: str) -> ResultTotals:
         """Sums over a request's outcomes so far: bytes saved, failures by error code."""
-        return self._results(request_id, limit=1).totals
+        totals = self._results(request_id, limit=1).totals
+        if totals is None:
+            raise not_pixmill(self._wire.url, "its first page of results has no totals")
+        return totals
 
     def requests(self, status: RequestStatus | str | None = None) -> Iterator[RequestSummary]:
         """Your requests, newest first, or those of a status (``COMPLETED``, …)."""
@@ -163,12 +181,13 @@ class Client:
             if (cursor := page.next_cursor) is None:
                 return
 
-    def watch(self, request_id: str) -> Iterator[Progress]:
+    def watch(self, request_id: str, *, away: Away | None = None) -> Iterator[Progress]:
         """How far a request is, at each change, until it is terminal.
 
-        Goes on over broken connections, and while the service restarts.
+        Goes on over broken connections, and while the service is away for up to a minute:
+        ``away(seconds)`` is called whenever it was asked in vain meanwhile.
         """
-        return follow(self._wire, _id(request_id))
+        return follow(self._wire, _id(request_id), away=away)
 
     def wait(self, request_id: str, timeout: float | None = None) -> RequestDetail:
         """Wait until a request is terminal; raises StillRunning after ``timeout`` seconds."""
@@ -209,10 +228,20 @@ class Client:
         return self._wire.ask("POST", path, RetryAccepted, repeatable=False)
 
     def delete(self, request_id: str) -> None:
-        """Remove a request, its images and its files. Needs a key with the scope ``admin``."""
+        """Remove a request, its images and its files. Needs a key with the scope ``submit``."""
         path = f"/requests/{_id(request_id)}"
         with self._wire.open("DELETE", path, repeatable=False):
             pass
+
+    def deliveries(self, request_id: str) -> tuple[WebhookDelivery, ...]:
+        """The webhooks of a request, oldest first, each with its attempts."""
+        path = f"/requests/{_id(request_id)}/deliveries"
+        return self._wire.ask("GET", path, DeliveryLog).deliveries
+
+    def replay(self, delivery_id: str) -> WebhookDelivery:
+        """Send a webhook again, now, under the same id."""
+        path = f"/deliveries/{_id(delivery_id, 'webhook', 'msg_')}/replay"
+        return self._wire.ask("POST", path, WebhookDelivery)
 
     def _results(
         self,
@@ -228,14 +257,16 @@ class Client:
     def _save(self, path: str, to: Target, params: Mapping[str, str | None]) -> None:
         patience = self._wire.timeout * WHOLE_SHEET
         call = self._wire.open("GET", path, params=params, patience=patience)
-        with call as response, whole(to) as file:
+        with whole(to) as file, call as response:
             for chunk in response.iter_bytes():
                 file.write(chunk)
 
 
-def _id(request_id: str) -> str:
-    """A request id as a part of a path, whatever somebody took for one."""
-    return quote(request_id, safe="")
+def _id(given: str, thing: str = "request", prefix: str = "req_") -> str:
+    """An id as a part of a path. What cannot be one is not sent: ``..`` would be another path."""
+    if not re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{1,100}}", given):
+        raise NotFound(f"There is no {thing} {shown(given)}: the id of one begins with {prefix}.")
+    return given
 
 
 def _checked(key: str) -> str:

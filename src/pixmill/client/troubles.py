@@ -41,8 +41,8 @@ def not_pixmill(url: str, why: str) -> ServiceUnreachable:
     return ServiceUnreachable(f"What answers at {url} is not a pixmill service: {why}.")
 
 
-def refusal(url: str, response: httpx.Response) -> ServiceRefused:
-    """The error for an answer that is not a success. Its body has been read."""
+def refusal(url: str, response: httpx.Response, content: bytes) -> ServiceRefused:
+    """The error for an answer that is not a success, with this body."""
     if response.is_redirect:
         return ServiceRefused(
             f"{url} leads on to {shown(response.headers.get('location', ''), 200)}. That is not"
@@ -52,7 +52,7 @@ def refusal(url: str, response: httpx.Response) -> ServiceRefused:
             code=REDIRECTED,
         )
     try:
-        problem = ProblemDocument.model_validate_json(response.content)
+        problem = ProblemDocument.model_validate_json(content)
     except ValidationError:
         return ServiceRefused(
             f"{url} answered with status {response.status_code}"
@@ -88,7 +88,23 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _nobody(url: str, error: httpx.TransportError) -> str:
-    return f"No pixmill service answers at {url}: {_why(error)}."
+    question = _question(url, error)
+    return f"No pixmill service answers at {url}: {_why(error)}.{question and f' {question}'}"
+
+
+def _question(url: str, error: httpx.TransportError) -> str:
+    """What may be the matter, where the scheme of the address may be wrong."""
+    cause = _root(error)
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLCertVerificationError):
+        return "Does it speak plain http there?"
+    if _hung_up(error) and url.startswith("http:"):
+        return "Does it speak https there?"
+    return ""
+
+
+def _hung_up(error: httpx.TransportError) -> bool:
+    """Whether the other side hung up without a word, as those do who wait for TLS."""
+    return isinstance(error, httpx.RemoteProtocolError) and "without sending a resp" in str(error)
 
 
 def _why(error: httpx.TransportError) -> str:
@@ -99,7 +115,7 @@ def _why(error: httpx.TransportError) -> str:
             " certificate of your own can be named in SSL_CERT_FILE"
         )
     if isinstance(cause, ssl.SSLError):
-        return "no secure connection can be made. Does it speak plain http there"
+        return "no secure connection can be made"
     if isinstance(error, httpx.ProxyError):
         return "the proxy of HTTP_PROXY or HTTPS_PROXY refuses"
     if isinstance(error, httpx.TimeoutException):
@@ -108,6 +124,8 @@ def _why(error: httpx.TransportError) -> str:
         return "the connection was refused"
     if isinstance(cause, socket.gaierror):
         return "its host name cannot be found"
+    if _hung_up(error):
+        return "it hung up without an answer"
     if isinstance(error, httpx.ConnectError):
         return "no connection can be made"
     return "the connection broke off"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
 from typing import Any, BinaryIO, TypeVar
 
 import httpx
@@ -30,10 +32,24 @@ IN_BETWEEN = frozenset({502, 504})
 """Statuses by which a proxy says that it got no answer: nobody knows what was carried out."""
 
 
+LARGEST_BODY = 100_000_000
+"""Bytes of an answer that is read as a whole."""
+
+LARGEST_REFUSAL = 1_000_000
+
+
 class Wire:
     """The connections to one service."""
 
-    def __init__(self, url: str, api_key: str | None, timeout: float, retries: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        *,
+        timeout: float,
+        retries: int,
+        ca_file: str | PathLike[str] | None,
+    ) -> None:
         try:
             base = httpx.URL(url.rstrip("/").removesuffix("/api"))
         except httpx.InvalidURL:
@@ -56,7 +72,7 @@ class Wire:
             follow_redirects=False,  # the key would go wherever they lead
             # An idle connection is closed before the service may close it under a call.
             limits=httpx.Limits(keepalive_expiry=2),
-            verify=httpx.create_ssl_context(),
+            verify=_trusting(ca_file),
             trust_env=not local,  # a proxy cannot reach this machine's own services
         )
 
@@ -67,7 +83,9 @@ class Wire:
     def ask(self, method: str, path: str, body: type[Body], **call: Any) -> Body:
         """Make a call and return the body of its answer."""
         with self.open(method, path, **call) as response:
-            content = response.read()
+            content = _read(response, LARGEST_BODY)
+        if content is None:
+            raise not_pixmill(self.url, f"its answer is larger than {LARGEST_BODY:,} bytes")
         try:
             return body.model_validate_json(content)
         except ValidationError:
@@ -130,10 +148,33 @@ class Wire:
             if response.is_success:
                 return response
             try:
-                response.read()
+                content = _read(response, LARGEST_REFUSAL)
             finally:
                 response.close()
-        raise refusal(self.url, response)
+        raise refusal(self.url, response, content or b"")
+
+
+def _read(response: httpx.Response, most: int) -> bytes | None:
+    """The body of an answer; None if it is larger than it may be."""
+    pieces, size = [], 0
+    for piece in response.iter_bytes():
+        size += len(piece)
+        if size > most:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _trusting(ca_file: str | PathLike[str] | None) -> ssl.SSLContext:
+    """Whom to trust: the authority of this file, or else whom SSL_CERT_FILE or certifi names."""
+    if ca_file is None:
+        return httpx.create_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise InvalidSetting(f"{ca_file} holds no certificate in PEM form.") from None
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(ca_file)) from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,11 +22,11 @@ class Scope(StrEnum):
     """What a key allows. ``admin`` includes the others."""
 
     SUBMIT = "submit"
-    """Upload, cancel, retry."""
+    """Upload, cancel, retry and delete requests, and send their webhooks again."""
     READ = "read"
     """Everything that only looks."""
     ADMIN = "admin"
-    """Delete, metrics, and all that the other scopes allow."""
+    """Metrics, received webhooks, and all that the other scopes allow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,8 @@ def _parse_allowed(entry: str) -> _Allowed:
     try:
         network = ip_network(text)
     except ValueError as problem:
-        _reject(entry, str(problem))
+        host = re.search("[a-z]", four or "", re.IGNORECASE)
+        _reject(entry, "host names are not accepted, only addresses" if host else str(problem))
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
         _reject(entry, "write an IPv4 address as IPv4")
     if port and not 1 <= int(port) <= 65_535:

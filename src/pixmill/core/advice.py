@@ -17,12 +17,25 @@ class Advice:
     what_to_do: str
 
 
+HOPELESS = frozenset(
+    {
+        Code.INVALID_URL,
+        Code.FORBIDDEN_ADDRESS,
+        Code.TOO_MANY_REDIRECTS,
+        Code.TOO_LARGE,
+        Code.NOT_AN_IMAGE,
+        Code.UNSUPPORTED_FORMAT,
+        Code.TOO_MANY_PIXELS,
+    }
+)
+"""Errors that come again at another attempt, since another CSV or another setting is needed."""
+
 ADVICE: Mapping[Code, Advice] = MappingProxyType(
     {
         Code.INVALID_URL: Advice(
             "the cell names no image that can be asked for",
-            "Correct the cell: it needs a whole URL that begins with http:// or https:// or, on the"
-            " command line, the name of a file that is there.",
+            "Correct the cell: it needs a whole URL that begins with http:// or https:// or, with"
+            " `pixmill run`, the name of a file that is there.",
         ),
         Code.FORBIDDEN_ADDRESS: Advice(
             "the address is not on the public internet",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pixmill.core.access import NOBODY
 from pixmill.core.errors import ImageErrorCode, Problem
+from pixmill.core.events import Webhook
+from pixmill.core.limits import SheetLimits
 from pixmill.core.options import Options
 
 
@@ -165,7 +167,9 @@ class SheetRules:
 class Request:
     """One accepted CSV. The counts are of image references, as the CSV names them.
 
-    ``owner`` is the id of the API key that it belongs to.
+    ``owner`` is the id of the API key that it belongs to; ``webhook``, who is told of it.
+    ``limits`` are those that the CSV was accepted under: whoever reads it again has to take and
+    leave the same rows.
     """
 
     id: str
@@ -183,6 +187,8 @@ class Request:
     error: str | None = None
     finished_at: datetime | None = None
     owner: str = NOBODY
+    webhook: Webhook | None = None
+    limits: SheetLimits = SheetLimits()  # noqa: RUF009  # frozen, so one default can be shared
 
     @property
     def completion_percentage(self) -> float:

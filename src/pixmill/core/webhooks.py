@@ -1,4 +1,4 @@
-"""Webhooks by the Standard Webhooks specification: events, signatures, and when to try again.
+"""Webhooks by the Standard Webhooks specification: deliveries, signatures, when to try again.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from pixmill.core.errors import InvalidOption, InvalidSetting
+from pixmill.core.errors import InvalidSetting
+from pixmill.core.events import Event
 from pixmill.core.model import RequestStatus
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  # what a secret begins with, not one
@@ -33,27 +34,12 @@ JITTER = 0.1
 LONGEST_RETRY_AFTER = 86_400.0
 
 
-class Event(StrEnum):
-    """What a webhook tells of."""
-
-    PROCESSING = "request.processing"
-    PROGRESS = "request.progress"
-    COMPLETED = "request.completed"
-    FAILED = "request.failed"
-    CANCELLED = "request.cancelled"
-
-
-USUAL_EVENTS = (Event.COMPLETED, Event.FAILED, Event.CANCELLED)
-
 ENDINGS = {
     RequestStatus.COMPLETED: Event.COMPLETED,
     RequestStatus.FAILED: Event.FAILED,
     RequestStatus.CANCELLED: Event.CANCELLED,
 }
 """The event that tells of the end of a request."""
-
-PROGRESS_STEP = 10
-"""Per cent of the image references between two ``request.progress`` events."""
 
 
 class DeliveryState(StrEnum):
@@ -70,7 +56,8 @@ class Delivery:
 
     ``id`` is the ``webhook-id``, the same at every attempt. The status and the counts are those of
     the moment that the event tells of. ``body`` is what is sent, the same bytes at every attempt;
-    None before the first one. ``next_attempt_at`` is None once the state is final.
+    None before the first one. ``next_attempt_at`` is None once the state is final. ``earlier`` of
+    the attempts belong to schedules that ended with a replay.
     """
 
     id: str
@@ -83,14 +70,15 @@ class Delivery:
     failed_images: int
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
+    earlier: int = 0
     next_attempt_at: datetime | None = None
     body: str | None = None
     token: str = ""
 
     @property
     def endpoint(self) -> str:
-        """Where it goes: what hangs or fails together, whatever path of it is called."""
-        return "/".join(self.url.split("/", 3)[:3])
+        """Where it goes."""
+        return endpoint_of(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +107,6 @@ class Receipt:
     request_id: str
     received_at: datetime
     body: str
-
-
-def parse_events(text: str) -> tuple[Event, ...]:
-    """Read a comma-separated list of events. Raises InvalidOption, naming what there is."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in list(Event):
-            raise InvalidOption(f"There is no event {name!r}. Events are: {', '.join(Event)}.")
-    if not names:
-        raise InvalidOption(f"Name at least one event: {', '.join(Event)}.")
-    return tuple(event for event in Event if event in names)
 
 
 def secret_text(secret: bytes) -> str:
@@ -169,16 +146,24 @@ def verified(
     return any(hmac.compare_digest(one, other) for one in given for other in wanted)
 
 
-def next_delay(attempt: Attempt, jitter: float) -> float | None:
+def next_delay(
+    attempt: Attempt, jitter: float, *, earlier: int = 0, delays: Sequence[float] = DELAYS
+) -> float | None:
     """Seconds until a delivery whose attempt failed is tried again; None if it never is.
 
-    ``jitter`` is a random number from 0 to 1. ``Retry-After`` can make it later, up to a day, but
-    not sooner; 410 means that the endpoint is gone for good.
+    ``jitter`` is a random number from 0 to 1; ``earlier`` attempts do not count. ``Retry-After``
+    can make it later, up to a day, but not sooner; 410 means that the endpoint is gone for good.
     """
-    if attempt.http_status == 410 or attempt.number >= len(DELAYS):
+    number = attempt.number - earlier
+    if attempt.http_status == 410 or number >= len(delays):
         return None
     asked = min(attempt.retry_after or 0.0, LONGEST_RETRY_AFTER)
-    return max(DELAYS[attempt.number] * (1 + JITTER * jitter), asked)
+    return max(delays[number] * (1 + JITTER * jitter), asked)
+
+
+def endpoint_of(url: str) -> str:
+    """The part of a URL that hangs or fails together, whatever path of it is called."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:

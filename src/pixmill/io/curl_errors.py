@@ -85,6 +85,16 @@ def image_error(curl_code: int, detail: str, host: str) -> ImageError:
     return ImageError(code, message, retryable=retryable)
 
 
+def unknown_name(host: str) -> ImageError:
+    """The error of a host whose name has no address."""
+    return image_error(pycurl.E_COULDNT_RESOLVE_HOST, "", host)
+
+
+def slow_name(host: str) -> ImageError:
+    """The error of a host whose name servers do not answer."""
+    return _timeout("Resolving timed out", host)
+
+
 def _timeout(detail: str, host: str) -> ImageError:
     if detail.startswith(("Connection timed out", "Failed to connect", "Resolving timed out")):
         message = f"{host} could not be reached in time."

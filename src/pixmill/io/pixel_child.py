@@ -10,8 +10,11 @@ import resource
 import signal
 import socket
 import sys
+import time
 from dataclasses import fields
 from functools import lru_cache
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 
 import pyvips
@@ -22,14 +25,14 @@ from pixmill.core.options import Options, parse_options
 from pixmill.io.codec.compress import PixelLimits, compare, compress
 from pixmill.io.pixel_frames import (
     OUT_OF_MEMORY,
-    FrameReader,
-    Header,
     pack_header,
+    read_frame,
     send_frame,
     unpack_header,
 )
 
-_PICTURE_FIELDS = [field.name for field in fields(Picture) if field.name != "data"]
+_SEEN = [field.name for field in fields(Picture) if field.name != "data"]
+_seen_of = attrgetter(*_SEEN)
 
 
 def main() -> None:
@@ -68,56 +71,68 @@ def _keep_to_ourselves(memory_bytes: int) -> None:
 def _serve(connection: socket.socket, arguments: argparse.Namespace) -> None:
     pyvips.cache_set_max(0)  # no two images are alike
     limits = PixelLimits(arguments.max_pixels, arguments.max_side)
-    send_frame(connection, pack_header({"ready": True}), b"")
+    send_frame(connection, pack_header({"ready": True}), b"", 0)
     _silence_stderr()
-    questions = FrameReader(connection)
     gc.freeze()  # what is loaded by now stays: no need to look at it again and again
-    images = 0
     start = _memory_in_use()
-    while True:
-        header, body = questions.read()
+    for images in count(1):
+        header, body = read_frame(connection)
+        began = time.perf_counter()
         # Counts the CPU of all our threads, and ends us when it is used up.
         signal.setitimer(signal.ITIMER_PROF, arguments.cpu_seconds)
-        reply, result = _answer(unpack_header(header), body, limits)
+        reply, result = _answer(header, body, limits)
         signal.setitimer(signal.ITIMER_PROF, 0)
         del body
-        images += 1
         if images % arguments.check_after == 0:
             grown = _memory_in_use() - start
             if grown > arguments.most_growth:
-                reply["retire"] = True
-        send_frame(connection, pack_header(reply), result)
+                reply = pack_header(unpack_header(reply) | {"retire": True})
+        microseconds = min(int((time.perf_counter() - began) * 1_000_000), 0xFFFF_FFFF)
+        send_frame(connection, reply, result, microseconds)
 
 
-def _answer(header: Header, body: bytes, limits: PixelLimits) -> tuple[Header, bytes]:
+def _answer(header: bytes, body: bytes, limits: PixelLimits) -> tuple[bytes, bytes]:
     try:
-        if "split" in header:
-            return _compare(body[: header["split"]], body[header["split"] :])
-        if "path" in header:
-            body = Path(header["path"]).read_bytes()
-        return _compress(body, _options(pack_header(header["options"])), limits)
+        if options := _options(header):
+            return _compress(body, options, limits)
+        question = unpack_header(header)
+        if "split" in question:
+            return _compare(body[: question["split"]], body[question["split"] :])
+        return _compress(
+            Path(question["path"]).read_bytes(), parse_options(question["options"]), limits
+        )
     except ImageError as error:
-        return {"code": error.code, "message": error.message}, b""
+        return pack_header({"code": error.code, "message": error.message}), b""
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except Exception as error:  # our own fault must cost one image, not a worker
         message = f"The image met an unexpected fault ({type(error).__name__}). Please report it."
-        return {"code": ImageErrorCode.WORKER_CRASH, "message": message}, b""
+        return pack_header({"code": ImageErrorCode.WORKER_CRASH, "message": message}), b""
 
 
-def _compress(body: bytes, options: Options, limits: PixelLimits) -> tuple[Header, bytes]:
+def _compress(body: bytes, options: Options, limits: PixelLimits) -> tuple[bytes, bytes]:
     picture = compress(body, options, limits)
-    return {"picture": {name: getattr(picture, name) for name in _PICTURE_FIELDS}}, picture.data
+    return _seen(_seen_of(picture)), picture.data
 
 
-def _compare(before: bytes, after: bytes) -> tuple[Header, bytes]:
+def _compare(before: bytes, after: bytes) -> tuple[bytes, bytes]:
     first, second = compare(before, after)
-    return {"split": len(first)}, first + second
+    return pack_header({"split": len(first)}), first + second
+
+
+# Headers are the same for image after image: what they mean is worked out once.
 
 
 @lru_cache(maxsize=32)
-def _options(packed: bytes) -> Options:
-    return parse_options(unpack_header(packed))
+def _options(header: bytes) -> Options | None:
+    """The options of a question that has nothing else in its header."""
+    question = unpack_header(header)
+    return parse_options(question["options"]) if question.keys() == {"options"} else None
+
+
+@lru_cache(maxsize=256)
+def _seen(values: tuple[object, ...]) -> bytes:
+    return pack_header({"picture": dict(zip(_SEEN, values, strict=True))})
 
 
 def _silence_stderr() -> None:

@@ -6,9 +6,15 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-_SIZES = struct.Struct("!IQ")
+_START = struct.Struct("!IQI")
+"""Sizes of header and body in bytes, and the microseconds that the answer took."""
+
+_ROOM = 1 << 20
+_LARGEST = 1 << 30
+"""Bytes that no picture has: a child that announces more is not to be believed."""
 
 Header = dict[str, Any]
 
@@ -16,64 +22,100 @@ OUT_OF_MEMORY = 3
 """Exit status of a child whose image needed more than the cap: its heap cannot be trusted now."""
 
 
-def send_frame(connection: socket.socket, header: bytes, body: bytes) -> None:
-    """Send one frame. Raises OSError."""
-    start = _SIZES.pack(len(header), len(body)) + header
-    sent = connection.sendmsg((start, body))
-    if sent < len(start):
-        connection.sendall(start[sent:])
-        sent = len(start)
-    if sent < len(start) + len(body):
-        connection.sendall(memoryview(body)[sent - len(start) :])
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame that has arrived."""
+
+    header: bytes
+    body: bytes
+    microseconds: int
 
 
-class FrameReader:
-    """Reads frames from a connection with as few calls as it can.
+def frame_parts(header: bytes, body: bytes, microseconds: int = 0) -> list[bytes]:
+    """A frame as the buffers to send."""
+    return [_START.pack(len(header), len(body), microseconds) + header, body]
 
-    Each call lets go of the interpreter lock and has to win it back, which costs more than the
-    bytes it moves. One thread reads at a time.
+
+def send_frame(connection: socket.socket, header: bytes, body: bytes, microseconds: int) -> None:
+    """Send one frame, however long that takes. Raises OSError."""
+    parts: list[bytes | memoryview] = list(frame_parts(header, body, microseconds))
+    while parts:
+        parts = unsent(parts, connection.sendmsg(parts))
+
+
+def unsent(parts: list[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
+    """What is left of the buffers when so many bytes of them are sent."""
+    rest: list[bytes | memoryview] = []
+    for part in parts:
+        if sent < len(part):
+            rest.append(memoryview(part)[sent:] if sent else part)
+        sent = max(0, sent - len(part))
+    return rest
+
+
+def read_frame(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Wait for the next frame; its header and body. Raises EOFError at the end.
+
+    Each part is received in one call and in its own size, so that nothing is copied again.
     """
+    header_size, body_size, _ = _START.unpack(_exactly(connection, _START.size))
+    return _exactly(connection, header_size), _exactly(connection, body_size)
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._ahead = b""
 
-    def read(self) -> tuple[bytes, bytes]:
-        """The next frame's header and body. Raises EOFError at the end, OSError on a timeout."""
-        data = self._at_least(_SIZES.size)
-        header_size, body_size = _SIZES.unpack_from(data)
-        start = _SIZES.size + header_size
-        self._ahead = data
-        data = self._at_least(start)
-        end = start + body_size
-        self._ahead = data[end:]
-        body = data[start:end]
-        if len(body) < body_size:
-            body = b"".join([body, *self._exactly(body_size - len(body))])
-        return data[_SIZES.size : start], body
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = connection.recv(size, socket.MSG_WAITALL)
+    if len(data) == size:
+        return data
+    parts = [data]  # a signal, or the end, has cut it short
+    while size := size - len(parts[-1]):
+        if not parts[-1]:
+            raise EOFError
+        parts.append(connection.recv(size, socket.MSG_WAITALL))
+    return b"".join(parts)
 
-    def _exactly(self, size: int) -> Iterator[bytes]:
-        """The rest of a large body, in one piece unless a signal or the end cuts it short."""
-        while size:
-            part = self._connection.recv(size, socket.MSG_WAITALL)
-            if not part:
+
+class FrameBuffer:
+    """Takes what has arrived from a socket that must not be waited for, and finds the frames."""
+
+    def __init__(self) -> None:
+        self._data = bytearray(_ROOM)
+        self._filled = 0
+
+    def fill(self, connection: socket.socket) -> None:
+        """Take what is there. Raises BlockingIOError if nothing is, EOFError at the end."""
+        count = connection.recv_into(memoryview(self._data)[self._filled :])
+        if not count:
+            raise EOFError
+        self._filled += count
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames that have arrived whole. Raises EOFError for what cannot be one."""
+        view = memoryview(self._data)
+        begin = needed = 0
+        while self._filled - begin >= _START.size:
+            header_size, body_size, microseconds = _START.unpack_from(view, begin)
+            body = begin + _START.size + header_size
+            end = body + body_size
+            if end - begin > _LARGEST:
                 raise EOFError
-            size -= len(part)
-            yield part
+            if end > self._filled:
+                needed = end - begin
+                break
+            header = bytes(view[begin + _START.size : body])
+            yield Frame(header, bytes(view[body:end]), microseconds)
+            begin = end
+        self._keep_from(begin, needed)
 
-    def _at_least(self, size: int) -> bytes:
-        parts = [self._ahead]
-        missing = size - len(self._ahead)
-        while missing > 0:
-            part = self._connection.recv(max(missing, _READ_AHEAD))
-            if not part:
-                raise EOFError
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts) if len(parts) > 1 else parts[0]
-
-
-_READ_AHEAD = 128 * 1024
+    def _keep_from(self, begin: int, needed: int) -> None:
+        """Move a frame that has only begun to the front of a buffer that can take all of it."""
+        if not begin and needed <= len(self._data):
+            return
+        rest = self._data[begin : self._filled]
+        room = max(needed, _ROOM)
+        if len(self._data) != room:
+            self._data = bytearray(room)
+        self._data[: len(rest)] = rest
+        self._filled = len(rest)
 
 
 def pack_header(header: Header) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -25,16 +26,23 @@ _STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a POST: the HTTP status, or why there was none; seconds it took."""
+    """What came of a POST: the HTTP status, or why there was none; seconds it took.
+
+    ``broken_off`` says that it was we who did not wait for the answer.
+    """
 
     http_status: int | None
     error: str | None
     retry_after: float | None
     duration: float
+    broken_off: bool = False
 
 
 class Poster:
-    """Posts from one thread, over connections that are kept alive."""
+    """Posts one body at a time, over connections that are kept alive.
+
+    ``over`` is asked about once a second whether posts are to be broken off.
+    """
 
     def __init__(
         self,
@@ -43,8 +51,10 @@ class Poster:
         *,
         ca_file: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._guard = Guard(policy)
+        self._over = over
         self._curl = pycurl.Curl()
         for option, value in (
             (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
@@ -61,6 +71,8 @@ class Poster:
             (pycurl.SSL_VERIFYHOST, 2),
             (pycurl.CAINFO, ca_file or certifi.where()),
             (pycurl.TIMEOUT_MS, int(timeout * 1000)),
+            (pycurl.NOPROGRESS, 0),
+            (pycurl.XFERINFOFUNCTION, lambda *_: self._over()),
         ):
             self._curl.setopt(option, value)
 
@@ -73,7 +85,13 @@ class Poster:
             return Answer(None, refused.message, None, 0.0)
         status, error = self._perform(url, host, headers, body)
         retry_after = self._curl.getinfo(pycurl.RETRY_AFTER) or None
-        return Answer(status, error, retry_after, time.monotonic() - started)
+        return Answer(
+            status,
+            error,
+            retry_after,
+            time.monotonic() - started,
+            broken_off=status is None and self._over(),
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -101,6 +119,38 @@ class Poster:
         if self._guard.refusal and not self._guard.dialled:
             return None, f"{host} was not asked: {self._guard.refusal}."
         return None, _explained(code, detail, host)
+
+
+class Posters:
+    """Posts from many threads at once: each takes a poster that is idle, or a new one."""
+
+    def __init__(self, policy: AddressPolicy, user_agent: str, *, ca_file: str | None) -> None:
+        self._policy = policy
+        self._user_agent = user_agent
+        self._ca_file = ca_file
+        self._over = threading.Event()
+        self._idle: list[Poster] = []
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Post a body once. Whatever goes wrong is told in the answer, never raised."""
+        try:
+            poster = self._idle.pop()
+        except IndexError:
+            poster = Poster(
+                self._policy, self._user_agent, ca_file=self._ca_file, over=self._over.is_set
+            )
+        answer = poster.post(url, headers, body)
+        self._idle.append(poster)
+        return answer
+
+    def break_off(self) -> None:
+        """End the posts that are under way, and those to come, without their answers."""
+        self._over.set()
+
+    def close(self) -> None:
+        """Close all connections; nothing is under way any more."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def check_endpoint(url: str, policy: AddressPolicy) -> None:

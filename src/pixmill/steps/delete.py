@@ -12,6 +12,7 @@ def delete_request(
 ) -> None:
     """Hide a request, end its work and delete its pictures. Raises NotFound.
 
+    This is quick however large the request is. What takes long is left to the purge.
     A worker may still store the pictures that it has in hand, until it learns that its lease is
     lost. So the purge, which deletes all there is, comes when every lease would have run out.
     """
@@ -24,5 +25,6 @@ def purge_request(store: Store, blobs: Blobs, lease: Lease) -> None:
     """Remove all files and records of a deleted request; done again from the start if cut short."""
     for folder in (images_of(lease.request_id), *private_folders(lease.request_id)):
         blobs.delete_all(folder)
+    blobs.free_room()
     while not store.forget(lease):
         pass

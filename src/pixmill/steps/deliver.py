@@ -7,14 +7,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from pixmill.core.errors import LeaseLost, NotFound, PixmillError, StoreUnavailable
-from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, next_delay, sign
+from pixmill.core.webhooks import DELAYS, Attempt, Delivery, DeliveryState, next_delay, sign
 from pixmill.ports import Clock, Outbox
 
 log = logging.getLogger(__name__)
@@ -22,11 +22,13 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 """How long a delivery may be in hand: well above the timeout of a POST."""
 
-THREADS = 16
+THREADS = 32
 PER_ENDPOINT = 2
 """Deliveries at once, in all and to one endpoint: one that hangs holds up only itself."""
 
 LOOK_SECONDS = 0.5
+
+INTERNAL_ERROR = "An internal error kept it from being sent; the service's log has more."
 
 
 class Answered(Protocol):
@@ -40,6 +42,8 @@ class Answered(Protocol):
     def retry_after(self) -> float | None: ...
     @property
     def duration(self) -> float: ...
+    @property
+    def broken_off(self) -> bool: ...
 
 
 Post = Callable[[str, Mapping[str, str], bytes], Answered]
@@ -48,13 +52,18 @@ Post = Callable[[str, Mapping[str, str], bytes], Answered]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a delivery needs on its way: the outbox, who posts, who writes bodies, who signs."""
+    """What a delivery needs on its way: the outbox, who posts, who writes bodies, who signs.
+
+    ``break_off`` ends all posts that are under way and those to come.
+    """
 
     outbox: Outbox
     post: Post
+    break_off: Callable[[], None]
     write_body: Callable[[Delivery], str]
     secrets: Callable[[], list[bytes]]
     clock: Clock
+    delays: Sequence[float] = DELAYS
 
 
 def deliver(desk: Desk, delivery: Delivery) -> None:
@@ -69,6 +78,8 @@ def deliver(desk: Desk, delivery: Delivery) -> None:
         desk.outbox.keep_body(delivery, body)
     at = desk.clock()
     answer = desk.post(delivery.url, _headers(desk, delivery, int(at), body), body.encode())
+    if answer.broken_off:  # by our own stop, so it does not count: whoever comes next sends it
+        return
     attempt = Attempt(
         number=delivery.attempts + 1,
         at=datetime.fromtimestamp(at, UTC),
@@ -94,7 +105,7 @@ def _record(desk: Desk, delivery: Delivery, attempt: Attempt) -> None:
         desk.outbox.record_attempt(delivery, attempt, DeliveryState.DELIVERED, next_at=None)
         return
     jitter = random.random()  # noqa: S311  # spreads attempts; nothing secret hangs on it
-    delay = next_delay(attempt, jitter)
+    delay = next_delay(attempt, jitter, earlier=delivery.earlier, delays=desk.delays)
     if delay is None:
         log.warning("giving up delivery %s to %s", delivery.id, delivery.endpoint)
         desk.outbox.record_attempt(delivery, attempt, DeliveryState.FAILED, next_at=None)
@@ -103,23 +114,53 @@ def _record(desk: Desk, delivery: Delivery, attempt: Attempt) -> None:
         desk.outbox.record_attempt(delivery, attempt, DeliveryState.PENDING, next_at=next_at)
 
 
+def _record_internal_error(desk: Desk, delivery: Delivery) -> None:
+    """Let a delivery that cannot even be tried wait and fail like any other, for all to see."""
+    at = datetime.fromtimestamp(desk.clock(), UTC)
+    try:
+        _record(desk, delivery, Attempt(delivery.attempts + 1, at, 0.0, error=INTERNAL_ERROR))
+    except PixmillError as error:  # its lease brings it back
+        log.warning("delivery %s: %s", delivery.id, error)
+
+
 class Dispatcher:
     """Sends what is due, many at once, from any number of processes on one outbox."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, name: str, desk: Desk, *, grace_seconds: float) -> None:
+        self._name = name
         self._desk = desk
+        self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._in_hand: Counter[str] = Counter()  # deliveries by endpoint
+        self._freed = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Send until ``stop`` is set; what is in hand then ends within a POST's timeout."""
+        """Send until ``stop`` is set; what is in hand then has the grace to end.
+
+        Raises what makes going on impossible, such as StorageFailure.
+        """
         with ThreadPoolExecutor(THREADS, "delivery") as threads:
-            while not stop.is_set():
-                delivery = self._claim()
-                if delivery is None:
-                    stop.wait(LOOK_SECONDS)
-                else:
-                    threads.submit(self._send, delivery)
+            try:
+                while not stop.is_set():
+                    self._freed.clear()  # before the look, so that no hand that frees is missed
+                    delivery = self._claim()
+                    if delivery is None:
+                        self._freed.wait(LOOK_SECONDS)
+                    else:
+                        threads.submit(self._send, delivery)
+            finally:
+                self._let_end()
+
+    def _let_end(self) -> None:
+        deadline = time.monotonic() + self._grace_seconds
+        while self._busy() and time.monotonic() < deadline:
+            self._freed.clear()
+            self._freed.wait(0.1)
+        self._desk.break_off()
+
+    def _busy(self) -> int:
+        with self._lock:
+            return self._in_hand.total()
 
     def _claim(self) -> Delivery | None:
         with self._lock:
@@ -128,9 +169,9 @@ class Dispatcher:
             busy = [where for where, count in self._in_hand.items() if count >= PER_ENDPOINT]
         try:
             delivery = self._desk.outbox.claim_delivery(
-                busy, now=self._desk.clock(), lease_seconds=LEASE_SECONDS
+                self._name, busy, now=self._desk.clock(), lease_seconds=LEASE_SECONDS
             )
-        except PixmillError as error:
+        except StoreUnavailable as error:
             log.warning("cannot look for deliveries: %s", error)
             return None
         if delivery:
@@ -143,13 +184,15 @@ class Dispatcher:
             deliver(self._desk, delivery)
         except (LeaseLost, NotFound) as gone:
             log.info("delivery %s: %s", delivery.id, gone)
-        except StoreUnavailable as error:
+        except PixmillError as error:
             log.warning("delivery %s will be sent again: %s", delivery.id, error)
             time.sleep(LOOK_SECONDS)
-        except Exception:  # the boundary of a delivery: its lease brings it back
+        except Exception:  # the boundary of a delivery: a mistake of ours must not stop the others
             log.exception("delivery %s met an internal error", delivery.id)
+            _record_internal_error(self._desk, delivery)
         finally:
             with self._lock:
                 self._in_hand[delivery.endpoint] -= 1
                 if not self._in_hand[delivery.endpoint]:
                     del self._in_hand[delivery.endpoint]
+            self._freed.set()

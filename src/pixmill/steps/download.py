@@ -31,7 +31,7 @@ def open_sheet(
     Raises NotFound if the request is deleted meanwhile, and WrongState if its CSV is such that
     there can be no output.
     """
-    if _has_sheets(request):
+    if has_sheets(request):
         try:
             return blobs.open(sheet_key(request.id, sheet))
         except NotFound:  # somebody removed it; it can be made anew
@@ -60,7 +60,7 @@ def ensure_terminal(request: Request, *, partial: bool) -> None:
         )
 
 
-def _has_sheets(request: Request) -> bool:
+def has_sheets(request: Request) -> bool:
     """Whether the stored sheets are those of this state.
 
     A finish writes them before it closes the request. A cancelled one has none, or those of before

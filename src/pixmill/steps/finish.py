@@ -51,7 +51,7 @@ def write_output_csv(
     """
     outputs = (_output(outcome, url_of) for _, _, outcome in references(store, request.id))
     with blobs.open(sheet_key(request.id, "input")) as raw:
-        write_output(raw, request.rules, outputs, sink, partial=partial)
+        write_output(raw, request.rules, outputs, sink, request.limits, partial=partial)
 
 
 def write_errors_csv(store: Store, request: Request, sink: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Let shards into the mill: many at once, or one alone."""
+"""Let shards into the pump: many at once, or one alone."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from pixmill.core.errors import SheetRejected
 from pixmill.core.leases import Lease
 from pixmill.core.model import Product
 from pixmill.core.shards import sheet_key
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.products import SheetProduct, merge_rows
 from pixmill.core.sheets.reader import read_sheet
 from pixmill.ports import Blobs, Clock, Store
@@ -18,7 +17,7 @@ BATCH_LINKS = 1000
 """Image references that are written in one step: what bounds the memory of an ingest."""
 
 
-def ingest_csv(store: Store, blobs: Blobs, lease: Lease, limits: SheetLimits, clock: Clock) -> None:
+def ingest_csv(store: Store, blobs: Blobs, lease: Lease, clock: Clock) -> None:
     """Create the records of a request. An ingest that was cut short starts over.
 
     Shards are offered only when all images are known, so that an image's references never change
@@ -28,7 +27,7 @@ def ingest_csv(store: Store, blobs: Blobs, lease: Lease, limits: SheetLimits, cl
     store.begin_ingest(lease)
     try:
         with blobs.open(sheet_key(request.id, "input")) as raw:
-            rows = read_sheet(raw, request.rules, limits).rows()
+            rows = read_sheet(raw, request.rules, request.limits).rows()
             sequence = 0
             for batch in _batches(merge_rows(rows)):
                 _add(store, lease, batch, sequence)

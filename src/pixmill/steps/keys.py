@@ -12,9 +12,17 @@ from pixmill.ports import Access, Clock
 
 
 def create_key(
-    access: Access, name: str, scopes: Iterable[Scope], clock: Clock
+    access: Access,
+    name: str,
+    scopes: Iterable[Scope],
+    clock: Clock,
+    *,
+    replaces: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """Keep a new key; return it and its text, which cannot be had again."""
+    """Keep a new key; return it and its text, which cannot be had again.
+
+    It may replace another one, whose id is given; raises NotFound if there is no such key.
+    """
     secret = _random(32)
     key = ApiKey(
         id=_random(8),
@@ -23,7 +31,7 @@ def create_key(
         digest=secret_digest(secret),
         created_at=datetime.fromtimestamp(clock(), UTC),
     )
-    access.add_key(key)
+    access.add_key(key, replaces)
     return key, key_text(key.id, secret)
 
 

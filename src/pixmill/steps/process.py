@@ -1,33 +1,23 @@
-"""Take one image along its way: from a fetched source to a picture and its outcome."""
+"""What came of an image, and what is to be stored and recorded of it."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from pixmill.core.model import Failure, Fetched, Image, Outcome, Picture, Stored
-from pixmill.core.options import Options
 from pixmill.core.shards import image_key, original_key
-from pixmill.ports import Blobs, Compress, Fetch
 
 LARGEST_ORIGINAL = 5_000_000
 """Bytes of the largest source that is kept for the before-and-after pictures."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
-    """What an image meets on its way. Of each request, the first ``originals`` sources are kept."""
-
-    fetch: Fetch
-    compress: Compress
-    blobs: Blobs
-    originals: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What came of an image: a picture that is not stored yet, or a failure.
 
-    ``bytes_in`` is the size of the source; ``duration`` is seconds over all attempts.
+    ``bytes_in`` is the size of the source; ``duration`` is seconds over all attempts. ``original``
+    is the source, if it is to be kept beside the picture.
     """
 
     image: Image
@@ -35,18 +25,27 @@ class Result:
     bytes_in: int
     attempts: int
     duration: float
+    original: bytes | None = None
 
     @property
     def bytes_out(self) -> int:
         """The size of the picture; 0 for a failure."""
         return len(self.made.data) if isinstance(self.made, Picture) else 0
 
+    @property
+    def bytes_held(self) -> int:
+        """What it takes in memory."""
+        return self.bytes_out + len(self.original or b"")
+
     def stored(self) -> tuple[Outcome, dict[str, bytes]]:
-        """The outcome to record, and the file (if any) that must be stored before."""
+        """The outcome to record, and the files that must be stored before."""
         if isinstance(self.made, Failure):
             return self._outcome(self.made), {}
         key = image_key(self.image.request_id, self.image.sequence, self.made.format)
-        return self._outcome(self._stored(key, self.made)), {key: self.made.data}
+        files = {key: self.made.data}
+        if self.original is not None:
+            files[original_key(self.image.request_id, self.image.sequence)] = self.original
+        return self._outcome(self._stored(key, self.made)), files
 
     def _outcome(self, result: Stored | Failure) -> Outcome:
         return Outcome(self.image.sequence, result, self.attempts, self.duration)
@@ -66,26 +65,15 @@ class Result:
         )
 
 
-def compress(tools: Tools, image: Image, fetched: Fetched, options: Options) -> Picture:
-    """Compress a fetched source, which is gone afterwards.
-
-    Raises ImageError for what is wrong with the image, StorageFailure for what is wrong with us.
-    """
-    try:
-        picture = tools.compress(fetched, options)
-        if image.sequence <= tools.originals:
-            _keep_original(tools, image, fetched)
-    finally:
-        _discard(fetched)
-    return picture
+def original_of(fetched: Fetched) -> bytes | None:
+    """A source as it is kept; None for one that is too large."""
+    if fetched.size > LARGEST_ORIGINAL:
+        return None
+    return fetched.body if isinstance(fetched.body, bytes) else fetched.body.read_bytes()
 
 
-def _keep_original(tools: Tools, image: Image, fetched: Fetched) -> None:
-    if fetched.size <= LARGEST_ORIGINAL:
-        body = fetched.body if isinstance(fetched.body, bytes) else fetched.body.read_bytes()
-        tools.blobs.put(original_key(image.request_id, image.sequence), body)
-
-
-def _discard(fetched: Fetched) -> None:
+def discard(fetched: Fetched) -> None:
+    """Remove a source's temporary file, if it has one."""
     if not isinstance(fetched.body, bytes):
-        fetched.body.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it goes with its folder, when the worker ends
+            fetched.body.unlink()

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pixmill.core.errors import PixmillError, StoreUnavailable
@@ -17,11 +17,9 @@ from pixmill.steps.process import Result
 
 log = logging.getLogger(__name__)
 
-BATCH_SECONDS = 0.05
-BATCH_OUTCOMES = 256
 MOST_WAITING = 512
 MOST_WAITING_BYTES = 64 * 1024 * 1024
-"""Results, and bytes of their pictures, that may wait before those who bring more wait too."""
+"""Results, and bytes of their pictures, that may wait before no more are brought."""
 
 PATIENCE_SECONDS = 60.0
 """How long a store may be away before the worker stops; its leases then bring the work back."""
@@ -33,6 +31,7 @@ class OpenShard:
 
     lease: Lease
     missing: int
+    awaited: int = 0
     over: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -40,7 +39,8 @@ class OpenShard:
         """Note that ``count`` more images have a recorded outcome."""
         with self.changed:
             self.missing -= count
-            self.changed.notify_all()
+            if self.missing <= self.awaited:  # nobody is woken for nothing
+                self.changed.notify_all()
 
     def abandon(self) -> None:
         """Give up on what is missing: the lease is lost, or the worker stops."""
@@ -51,7 +51,11 @@ class OpenShard:
     def wait(self, *, until_missing: int) -> None:
         """Wait until only so many images lack a recorded outcome, or the shard is over."""
         with self.changed:
+            self.awaited = until_missing
             self.changed.wait_for(lambda: self.over or self.missing <= until_missing)
+
+
+Batch = Sequence[tuple[OpenShard, Result]]
 
 
 class Recorder:
@@ -67,84 +71,58 @@ class Recorder:
         self._blobs = blobs
         self._clock = clock
         self._failed = failed
-        self._queue: queue.SimpleQueue[tuple[OpenShard, Result] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._counting = threading.Lock()
-        self._bytes = 0  # of the pictures in the queue
+        self._results = self._bytes = 0  # in the queue
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def add(self, shard: OpenShard, result: Result) -> None:
-        """Hand over a result. Its shard is settled once the outcome is durable."""
-        while self._full() and self._thread.is_alive():
-            time.sleep(BATCH_SECONDS)
-        self._count(result.bytes_out)
-        self._queue.put((shard, result))
+    def add(self, batch: Batch) -> None:
+        """Hand over results, without waiting. Shards are settled once outcomes are durable."""
+        self._count(1, batch)
+        self._queue.put(batch)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that those who bring more should bring it later."""
+        return self._results > MOST_WAITING or self._bytes > MOST_WAITING_BYTES
 
     def close(self) -> None:
         """Write what was handed over and stop."""
         self._queue.put(None)
         self._thread.join()
 
-    def _full(self) -> bool:
-        return self._queue.qsize() > MOST_WAITING or self._bytes > MOST_WAITING_BYTES
-
-    def _count(self, size: int) -> None:
+    def _count(self, sign: int, batch: Batch) -> None:
         with self._counting:
-            self._bytes += size
+            self._results += sign * len(batch)
+            self._bytes += sign * sum(result.bytes_held for _, result in batch)
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
-            batch, going_on = self._collect()
-            try:
-                if batch:
-                    self._write(batch)
-            except PixmillError as error:
-                self._failed(error)
-                return
-            except Exception as error:  # a mistake of ours: without this thread, all would wait
-                log.exception("outcomes could not be recorded")
-                self._failed(PixmillError(f"An internal error stopped the worker: {error!r}"))
-                return
+        try:
+            while (batch := self._queue.get()) is not None:
+                self._count(-1, batch)
+                self._write(batch)
+        except PixmillError as error:
+            self._failed(error)
+        except Exception as error:  # a mistake of ours: without this thread, all would wait
+            log.exception("outcomes could not be recorded")
+            self._failed(PixmillError(f"An internal error stopped the worker: {error!r}"))
 
-    def _collect(self) -> tuple[dict[OpenShard, list[Result]], bool]:
-        """Wait for a first result, then sleep while a batch comes together, and take it.
-
-        Waiting for each result in turn would wake this thread for every image, and code that has
-        slept runs at half its speed.
-        """
-        batch: dict[OpenShard, list[Result]] = {}
-        entry = self._queue.get()
-        if entry is not None:
-            time.sleep(BATCH_SECONDS)
-        taken = 0
-        while entry is not None:
-            shard, result = entry
-            batch.setdefault(shard, []).append(result)
-            self._count(-result.bytes_out)
-            taken += 1
-            if taken == BATCH_OUTCOMES or self._queue.empty():
-                return batch, True
-            entry = self._queue.get()  # the only reader: what is there stays there
-        return batch, False
-
-    def _write(self, batch: dict[OpenShard, list[Result]]) -> None:
+    def _write(self, batch: Batch) -> None:
         """Store the pictures of a batch, then record its outcomes."""
         files: dict[str, bytes] = {}
-        outcomes: dict[Lease, list[Outcome]] = {}
-        for shard, results in batch.items():
-            recorded = outcomes.setdefault(shard.lease, [])
-            for result in results:
-                outcome, file = result.stored()
-                recorded.append(outcome)
-                files |= file
+        outcomes: dict[OpenShard, list[Outcome]] = {}
+        for shard, result in batch:
+            outcome, its_files = result.stored()
+            outcomes.setdefault(shard, []).append(outcome)
+            files |= its_files
         self._blobs.put_all(files)
-        lost = self._record(outcomes)
-        for shard, results in batch.items():
+        lost = self._record({shard.lease: recorded for shard, recorded in outcomes.items()})
+        for shard, recorded in outcomes.items():
             if shard.lease.token in lost:
                 shard.abandon()
             else:
-                shard.settle(len(results))
+                shard.settle(len(recorded))
 
     def _record(self, outcomes: dict[Lease, list[Outcome]]) -> set[str]:
         """Record outcomes, trying again while the store is away."""

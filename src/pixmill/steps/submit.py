@@ -11,23 +11,28 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from pixmill.core.access import NOBODY
-from pixmill.core.errors import AlreadyAccepted, Problem, SheetRejected
+from pixmill.core.errors import AlreadyAccepted, NotFound, PixmillError, Problem, SheetRejected
+from pixmill.core.events import Webhook
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import Accepted, Once, Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
 from pixmill.core.shards import private_folders, sheet_key
 from pixmill.core.sheets.check import SheetSummary, check_sheet
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.ports import Blobs, Clock, Store
+
+EXPECTED_SECONDS = 24 * 3600.0
+"""Longer than any upload takes between storing its CSV and adding its request, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is handed over beside the CSV: its name, what to do, and who asks."""
+    """What is handed over beside the CSV: its name, what to do, who asks, and who is told."""
 
     filename: str
     options: Options
     rules: SheetRules
     owner: str = NOBODY
+    webhook: Webhook | None = None
 
 
 def submit_csv(
@@ -35,12 +40,12 @@ def submit_csv(
 ) -> tuple[Request, SheetSummary]:
     """Validate a CSV and make it a request that survives anything from here on.
 
-    The CSV is kept before the request is, so that a request without its CSV never exists. Raises
-    SheetRejected with every problem of the file.
+    The CSV is kept before the request is, so that a request without its CSV never exists; and the
+    store is told before that, so that no CSV stays without its request. Raises SheetRejected with
+    every problem of the file.
     """
     request, summary = _read(csv, order, digest(csv, order.options, order.rules), limits, clock)
-    _keep(blobs, csv, request)
-    store.add_request(request)
+    _keep(store, blobs, csv, request, None)
     return request, summary
 
 
@@ -56,14 +61,15 @@ def submit_once(
 ) -> tuple[Accepted, bool]:
     """Do the same, but only once for each of the owner's idempotency keys.
 
-    A key that was used for the same CSV, options and rules gets the first answer again; the second
-    value tells whether that is so. Raises SheetRejected, and AlreadyAccepted if the key was used
-    for something else.
+    A key that was used for the same CSV, options, rules and webhook gets the first answer again;
+    the second value tells whether that is so. Raises SheetRejected, and AlreadyAccepted if the
+    key was used for something else.
     """
-    fingerprint = digest(csv, order.options, order.rules)
+    csv_digest = digest(csv, order.options, order.rules)
+    fingerprint = _fingerprint(csv_digest, order.webhook)
     if key and (earlier := store.accepted(order.owner, key, now=clock())):
         return _replayed(earlier, fingerprint), True
-    request, summary = _read(csv, order, fingerprint, limits, clock)
+    request, summary = _read(csv, order, csv_digest, limits, clock)
     accepted = Accepted(
         request_id=request.id,
         total_images=request.total_images,
@@ -71,12 +77,10 @@ def submit_once(
         skipped_rows=summary.skipped_rows,
         warnings=summary.warnings,
     )
-    _keep(blobs, csv, request)
+    once = Once(key, fingerprint, accepted) if key else None
     try:
-        store.add_request(request, Once(key, fingerprint, accepted) if key else None)
+        _keep(store, blobs, csv, request, once)
     except AlreadyAccepted:  # by a call that came at the same moment
-        for folder in private_folders(request.id):
-            blobs.delete_all(folder)
         winner = store.accepted(order.owner, key or "", now=clock())
         if winner is None:
             raise
@@ -126,13 +130,42 @@ def _read(
         created_at=now,
         updated_at=now,
         owner=order.owner,
+        limits=limits,
+        webhook=order.webhook,
     )
     return request, summary
 
 
-def _keep(blobs: Blobs, csv: BinaryIO, request: Request) -> None:
+def _fingerprint(csv_digest: str, webhook: Webhook | None) -> str:
+    """What an idempotency key stands for: what is to be done, and who is told of it."""
+    if webhook is None:
+        return csv_digest
+    told = json.dumps(asdict(webhook), sort_keys=True)
+    return hashlib.sha256(f"{csv_digest} {told}".encode()).hexdigest()
+
+
+def _keep(store: Store, blobs: Blobs, csv: BinaryIO, request: Request, once: Once | None) -> None:
+    """Keep a CSV and its request, or neither. Raises AlreadyAccepted."""
     csv.seek(0)
+    store.expect_request(request, purge_at=request.created_at.timestamp() + EXPECTED_SECONDS)
     blobs.put(sheet_key(request.id, "input"), csv)
+    try:
+        store.add_request(request, once)
+    except PixmillError:
+        if _is_there(store, request.id):  # only the store's answer was lost
+            return
+        for folder in private_folders(request.id):
+            blobs.delete_all(folder)
+        raise
+
+
+def _is_there(store: Store, request_id: str) -> bool:
+    """Whether a request was added; raises StoreUnavailable when that cannot be told yet."""
+    try:
+        store.request(request_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _replayed(earlier: Once, fingerprint: str) -> Accepted:

@@ -7,14 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pixmill.core.model import Product, Request, Stored
-from pixmill.core.webhooks import Delivery, Event
+from pixmill.core.webhooks import ENDINGS, Delivery
 from pixmill.ports import Store, Totals
 from pixmill.steps.finish import UrlOf, images_of, pages_of_products
 
 MOST_BYTES = 20_000
 """A longer body goes without its products; whoever wants them asks the service."""
-
-_ENDS = {Event.COMPLETED, Event.FAILED, Event.CANCELLED}
 
 
 def event_body(store: Store, delivery: Delivery, url_of: UrlOf, service_url: str) -> str:
@@ -34,8 +32,8 @@ def event_body(store: Store, delivery: Delivery, url_of: UrlOf, service_url: str
         "statusUrl": f"{service_url}/api/status/{request.id}",
         "downloadUrl": f"{service_url}/api/download/{request.id}",
     }
-    if delivery.event in _ENDS:
-        room = MOST_BYTES - len(_json(body).encode())
+    if delivery.event in ENDINGS.values():
+        room = MOST_BYTES - len(_json(body).encode()) + 1  # the first needs no comma
         products = _products(store, request, url_of, room)
         body["products"], body["productsTruncated"] = products or [], products is None
     return _json(body)

@@ -65,6 +65,14 @@ def keys_exist(call: Call, access: Access) -> bool:
     return bool(state.keys_exist)
 
 
+def still_allowed(call: Call, service: Service, caller: Caller) -> bool:
+    """Whether a caller who was let in once would be let in now."""
+    if caller.key is None:
+        return not keys_exist(call, service.access)
+    key = service.access.key(caller.key.id)
+    return key is not None and key.revoked_at is None
+
+
 def owned(service: Service, caller: Caller, request_id: str) -> Request:
     """The caller's request with this id.
 
@@ -115,8 +123,8 @@ def _allowed(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
 Identified = Annotated[Caller, Depends(identified)]
 """Whoever calls, with any scope."""
 Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
-"""A caller who may upload, cancel and retry."""
+"""A caller who may upload, cancel, retry and delete."""
 Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
 """A caller who may look."""
 Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]
-"""A caller who may delete and see the metrics."""
+"""A caller who may see the metrics and the received webhooks."""

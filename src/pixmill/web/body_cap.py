@@ -6,10 +6,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pixmill.core.received import LONGEST_BODY
 from pixmill.web.handlers import problem_response
 from pixmill.web.problems import CallRefused, Code
 
 UPLOAD_PATH = "/api/upload"
+WEBHOOK_PATH = "/api/webhook"
 FORM_ROOM = 64 * 1024
 """What the other parts of an upload may take, and the whole body of any other call, in bytes."""
 
@@ -26,11 +28,11 @@ class BodyCapMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        upload = scope["path"] == UPLOAD_PATH
-        cap = FORM_ROOM + (self._max_upload_size if upload else 0)
+        path = scope["path"]
+        cap = self._cap(path)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and int(declared) > cap:
-            refused = CallRefused(Code.UPLOAD_TOO_LARGE, self._detail(upload=upload))
+            refused = CallRefused(Code.UPLOAD_TOO_LARGE, self._detail(path))
             await problem_response(refused)(scope, receive, send)
             return
         seen = 0
@@ -41,15 +43,20 @@ class BodyCapMiddleware:
             seen += len(message.get("body", b""))
             if seen > cap:
                 # The one kind of exception that FastAPI lets through while it reads a body.
-                raise HTTPException(413, self._detail(upload=upload))
+                raise HTTPException(413, self._detail(path))
             return message
 
         await self._app(scope, receive_capped, send)
 
-    def _detail(self, *, upload: bool) -> str:
-        if upload:
+    def _cap(self, path: str) -> int:
+        if path == UPLOAD_PATH:
+            return FORM_ROOM + self._max_upload_size
+        return LONGEST_BODY if path == WEBHOOK_PATH else FORM_ROOM
+
+    def _detail(self, path: str) -> str:
+        if path == UPLOAD_PATH:
             return upload_too_large(self._max_upload_size)
-        return f"The body of this call may have {FORM_ROOM:,} bytes."
+        return f"The body of this call may have {self._cap(path):,} bytes."
 
 
 def upload_too_large(max_size: int) -> str:

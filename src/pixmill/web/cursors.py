@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from pixmill.core.model import Request, RequestStatus, SheetRules
 from pixmill.core.options import Options
+from pixmill.core.webhooks import Receipt
 from pixmill.web.problems import CallRefused, Code
 
 MOST = 1000
@@ -22,6 +23,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 _TEXT = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _SEQUENCE = re.compile(r"n([0-9]{1,18})")
 _MOMENT = re.compile(r"t([0-9]{1,18}) (\S{1,100})")
+_RECEIVED = re.compile(r"r([0-9]{1,18}) (\S{1,100})")
 
 
 def after_sequence(sequence: int) -> str:
@@ -38,7 +40,7 @@ def sequence_of(cursor: str | None) -> int:
 
 def before_request(request: Request) -> str:
     """The cursor of the requests that are older than this one."""
-    return _encode(f"t{(request.created_at - _EPOCH) // _MICROSECOND} {request.id}")
+    return _encode(f"t{_microseconds(request.created_at)} {request.id}")
 
 
 def request_of(cursor: str | None) -> Request | None:
@@ -49,8 +51,7 @@ def request_of(cursor: str | None) -> Request | None:
     if cursor is None:
         return None
     found = _parsed(_MOMENT, cursor)
-    microseconds = min(int(found[1]), (_LATEST - _EPOCH) // _MICROSECOND)
-    made = _EPOCH + timedelta(microseconds=microseconds)
+    made = _moment(found[1])
     return Request(
         id=found[2],
         status=RequestStatus.PENDING,
@@ -63,6 +64,29 @@ def request_of(cursor: str | None) -> Request | None:
         created_at=made,
         updated_at=made,
     )
+
+
+def before_receipt(receipt: Receipt) -> str:
+    """The cursor of the receipts that are older than this one."""
+    return _encode(f"r{_microseconds(receipt.received_at)} {receipt.webhook_id}")
+
+
+def receipt_of(cursor: str | None) -> Receipt | None:
+    """A stand-in for the receipt before which a page begins, like that of a request."""
+    if cursor is None:
+        return None
+    found = _parsed(_RECEIVED, cursor)
+    return Receipt(
+        webhook_id=found[2], event="", request_id="", received_at=_moment(found[1]), body=""
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(microseconds: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=min(int(microseconds), _microseconds(_LATEST)))
 
 
 def _encode(text: str) -> str:

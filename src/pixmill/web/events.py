@@ -7,12 +7,10 @@ waste. The store is asked in a few threads that all streams share.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import anyio
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
 from fastapi import APIRouter, Header
 from starlette.requests import Request as Call
 from starlette.responses import Response, StreamingResponse
@@ -20,7 +18,8 @@ from starlette.responses import Response, StreamingResponse
 from pixmill.core.errors import NotFound, PixmillError
 from pixmill.core.model import Request
 from pixmill.web import views
-from pixmill.web.access import Reader, owned
+from pixmill.web.access import Caller, Reader, owned, still_allowed
+from pixmill.web.lanes import Lane
 from pixmill.web.problems import Code, documented
 from pixmill.web.schemas import RequestId
 from pixmill.web.service import Service, Services
@@ -28,13 +27,15 @@ from pixmill.web.service import Service, Services
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
 """Silence after which a comment is sent, so that nobody between takes the stream for dead."""
+CHECK_SECONDS = 2.0
+"""How long a stream may go on with a key that was revoked, or without one once there are keys."""
 RETRY_MILLISECONDS = 3000
 READERS = 4
 """Threads in which the store is asked for all streams together."""
 
 router = APIRouter(tags=["requests"])
 
-_limiter: RunVar[CapacityLimiter] = RunVar("pixmill_event_readers")
+_readers = Lane("event_readers", READERS)
 
 _EXAMPLE = """\
 retry: 3000
@@ -51,21 +52,6 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
 
 """
 
-_EVENT = {
-    "type": "object",
-    "description": "Each event of the stream.",
-    "required": ["id", "event", "data"],
-    "properties": {
-        "id": {"type": "string"},
-        "event": {"type": "string", "enum": ["progress", "done"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/Progress"},
-        },
-    },
-}
-
 
 @router.get(
     "/requests/{request_id}/events",
@@ -76,7 +62,7 @@ _EVENT = {
         200: {
             "description": "Events until the request is finished: `progress` whenever something"
             " has changed, then `done`. The data of both is a `Progress` as JSON.",
-            "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         },
         204: {"description": "The request is finished, and the client knows it: do not reconnect."},
         **documented(Code.NOT_FOUND, Code.STORAGE_FAILURE),
@@ -96,12 +82,11 @@ async def stream_events(
     ] = None,
 ) -> Response:
     """Progress until the request is finished, for `EventSource` and its like."""
-    request = await _in_thread(lambda: owned(service, caller, request_id))
+    request = await _readers.run(lambda: owned(service, caller, request_id))
     if request.status.terminal and last_event_id == _state(request):
         return Response(status_code=204)
-    closing: threading.Event = getattr(call.app.state, "closing", _NEVER)
     return StreamingResponse(
-        _events(service, request, last_event_id, closing),
+        _events(call, service, caller, request, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -111,11 +96,12 @@ _NEVER = threading.Event()
 
 
 async def _events(
-    service: Service, request: Request, seen: str | None, closing: threading.Event
+    call: Call, service: Service, caller: Caller, request: Request, seen: str | None
 ) -> AsyncIterator[str]:
-    """The stream: ends with the request, when it is deleted, and when the server stops."""
+    """The stream: ends with the request or the caller's right to see it, and when we stop."""
+    closing: threading.Event = getattr(call.app.state, "closing", _NEVER)
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    silent = 0.0
+    silent = unchecked = 0.0
     current: Request | None = request
     while True:
         if current and _state(current) != seen:
@@ -130,8 +116,13 @@ async def _events(
             return
         await anyio.sleep(POLL_SECONDS)
         silent += POLL_SECONDS
+        unchecked += POLL_SECONDS
         try:
-            current = await _in_thread(lambda: service.store.request(request.id))
+            if unchecked >= CHECK_SECONDS:
+                unchecked = 0.0
+                if not await _readers.run(lambda: still_allowed(call, service, caller)):
+                    return
+            current = await _readers.run(lambda: service.store.request(request.id))
         except NotFound:
             return
         except PixmillError:  # the store is away for a moment; the next look may be luckier
@@ -148,13 +139,3 @@ def _state(request: Request) -> str:
     """What an event tells, in short."""
     moment = int(request.updated_at.timestamp() * 1_000_000)
     return f"{request.status}.{request.processed_images}.{request.failed_images}.{moment}"
-
-
-async def _in_thread(ask: Callable[[], Request]) -> Request:
-    """Ask the store, in one of the threads that all streams share."""
-    try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(READERS)
-        _limiter.set(limiter)
-    return await to_thread.run_sync(ask, limiter=limiter)

@@ -14,8 +14,10 @@ from typing import Annotated, Any, BinaryIO
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Path
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as Call
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from pixmill.core.errors import NotFound
 from pixmill.core.shards import IMMUTABLE, MEDIA_TYPES
@@ -57,6 +59,11 @@ class _InLoop(APIRoute):
             return response
 
         return answer
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in {"GET", "HEAD"}:  # a route by itself knows its own method only
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        await super().handle(scope, receive, send)
 
 
 router = APIRouter(route_class=_InLoop, tags=["results"])

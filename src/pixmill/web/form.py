@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Call
 
 from pixmill.core.errors import StorageFailure
+from pixmill.core.events import Event, parse_events
 from pixmill.core.model import SheetRules
 from pixmill.core.options import PUBLIC_NAMES, Options, parse_options
 from pixmill.web.access import Submitter
@@ -34,6 +35,8 @@ TEXT_FIELDS = (
     "delimiter",
     "urlSeparator",
     "neutraliseFormulas",
+    "webhookUrl",
+    "webhookEvents",
 )
 REPEATABLE = ("urlCol",)
 MOST_FIELDS = 100
@@ -50,6 +53,8 @@ class Form:
     filename: str
     options: Options
     rules: SheetRules
+    webhook_url: str | None
+    webhook_events: tuple[Event, ...] | None
 
 
 async def read_form(call: Call, service: Services, _caller: Submitter) -> AsyncIterator[Form]:
@@ -113,6 +118,8 @@ def _checked(parts: FormData, max_size: int) -> Form:
         filename=shown_filename(csv.filename or ""),
         options=parse_options(_json_object(once.get("options") or "{}")),
         rules=_rules(once, texts.get("urlCol", [])),
+        webhook_url=once.get("webhookUrl", "").strip() or None,
+        webhook_events=parse_events(events) if (events := once.get("webhookEvents")) else None,
     )
 
 

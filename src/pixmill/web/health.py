@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 
@@ -23,20 +22,28 @@ router = APIRouter(tags=["service"])
 WRITE_SECONDS = 30.0
 """How long a file that could be written stands for the next ones: writing waits for the disk."""
 
+PATIENCE_SECONDS = 5.0
+"""How long storing a file may take before others than the one who waits for it are told."""
+
+TRIED = f"{PRIVATE}/ready"
+"""The file that is stored for it, always the same."""
+
 OK = "ok"
 
 
+@router.head("/health", include_in_schema=False)  # load balancers ask like this
 @router.get(
     "/health",
     operation_id="getHealth",
     summary="See whether the service lives",
     response_model_exclude_none=True,
 )
-def get_health() -> Health:
+async def get_health() -> Health:  # needs no thread, so it answers even if all of them are busy
     """The service lives and answers. Whether it can work is told by `/ready`."""
     return Health(status="ok", checks=None)
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get(
     "/ready",
     operation_id="getReadiness",
@@ -97,19 +104,44 @@ def _check_engine(failure: str | None) -> str:
 
 
 class _Written:
-    """Whether files can be stored, tried out now and then. All threads of the service share it."""
+    """Whether files can be stored, tried out now and then. All threads of the service share it.
+
+    Only one of them tries at a time: on a disk that hangs, the others would hang with it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folder = f"{PRIVATE}/ready/{os.getpid()}-{os.urandom(6).hex()}"
         self._until = 0.0
+        self._began: float | None = None
+        self._failed = False
 
     def check(self, service: Service) -> str:
-        """Store a file and remove it, unless that went well a moment ago. Raises StorageFailure."""
-        with self._lock:
+        """Store an empty file, unless that went well a moment ago. Raises StorageFailure."""
+        if not self._lock.acquire(blocking=False):
+            return self._meanwhile(service.clock())
+        try:
             now = service.clock()
             if not 0 <= self._until - now <= WRITE_SECONDS:
-                service.blobs.put(f"{self._folder}/file", b"")
-                service.blobs.delete_all(self._folder)
+                self._try(service, now)
                 self._until = now + WRITE_SECONDS
+        finally:
+            self._lock.release()
         return OK
+
+    def _try(self, service: Service, now: float) -> None:
+        self._began = now
+        try:
+            service.blobs.put(TRIED, b"")
+            self._failed = False
+        except PixmillError:
+            self._failed = True
+            raise
+        finally:
+            self._began = None
+
+    def _meanwhile(self, now: float) -> str:
+        """What is known while another thread tries."""
+        taken = now - (self._began or now)
+        if taken > PATIENCE_SECONDS:
+            return f"Storing a file has taken {taken:.0f} seconds so far."
+        return "It could not be used a moment ago." if self._failed else OK

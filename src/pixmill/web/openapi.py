@@ -14,8 +14,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
+from pixmill.web.examples import EXAMPLES
+from pixmill.web.outgoing import outgoing
 from pixmill.web.problems import MEDIA_TYPE, Code, documented
 from pixmill.web.schemas import ProblemDocument, Progress, UploadForm
+from pixmill.web.webhook_schemas import WebhookMessage
 
 DESCRIPTION = """\
 pixmill takes a CSV of product image URLs, fetches and compresses every image, stores and serves the
@@ -23,11 +26,14 @@ results and gives the CSV back with their URLs.
 
 **Keys.** Once an API key exists, every call below `/api` needs one, but for the stored images. A
 key sees only its own requests; those of others look as if they did not exist. While no key exists,
-calls need none, and the service answers its own machine only.
+calls need none, and the service answers its own machine only. This document needs none ever.
 
 **Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`.
 
 **Pages.** Lists come in pages: hand `nextCursor` back as `cursor` until it is null.
+
+**Webhooks.** An upload may name a `webhookUrl` that is told of its end, or of more: see the
+`webhooks` of this document. They are signed by the Standard Webhooks specification.
 
 **Rates.** `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) tell what is
 left of the calls of this minute; a `429` tells in `Retry-After` when to go on.
@@ -35,6 +41,7 @@ left of the calls of this minute; a `429` tells in `Retry-After` when to go on.
 TAGS = [
     {"name": "requests", "description": "Hand over CSVs, watch, stop, retry and delete them."},
     {"name": "results", "description": "What became of the images: details, CSVs, the images."},
+    {"name": "webhooks", "description": "Who was told of what; messages that were received."},
     {"name": "service", "description": "Whether the service works, and how much it does."},
 ]
 
@@ -46,7 +53,7 @@ KEYED = (
     Code.STORE_UNAVAILABLE,
 )
 """How any call may end that looks at the caller's key."""
-ANY = (Code.UPLOAD_TOO_LARGE, Code.INTERNAL_ERROR)
+ANY = (Code.UPLOAD_TOO_LARGE, Code.HEADERS_TOO_LARGE, Code.INTERNAL_ERROR)
 """How any call may end."""
 
 _NUMBER = {"type": "integer", "minimum": 0}
@@ -84,6 +91,7 @@ def contract(app: FastAPI) -> dict[str, Any]:
     components["headers"] = dict(HEADERS)
     components["schemas"] = _untitled(components["schemas"])
     made["paths"] = _untitled(made["paths"])
+    made["webhooks"] = outgoing()
     return made
 
 
@@ -106,8 +114,13 @@ def _complete(call: dict[str, Any]) -> None:
         codes.append(Code.INVALID_CALL)
     for status, answer in documented(*codes).items():
         _merge(answers.setdefault(str(status), {}), answer)
+    counted = keyed or "429" in answers
     for status, answer in answers.items():
-        names = (RATES if keyed else ()) + (OF_STATUS.get(status, ()) if keyed else ())
+        for body in answer.get("content", {}).values():
+            name = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if name in EXAMPLES and status < "400":
+                body.setdefault("example", EXAMPLES[name])
+        names = (*RATES, *OF_STATUS.get(status, ())) if counted else ()
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         if headers:
             answer["headers"] = answer.get("headers", {}) | headers
@@ -154,6 +167,7 @@ def _schemas(found: Mapping[str, Any]) -> dict[str, Any]:
         [
             (ProblemDocument, "serialization"),
             (UploadForm, "validation"),
+            (WebhookMessage, "serialization"),
             (Progress, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",

@@ -3,6 +3,8 @@
 A browser on this machine reaches loopback for any page it shows: through a host name that was made
 to point here (DNS rebinding), or with a form, which is sent without asking (a "simple" request of
 the Fetch standard). Both give themselves away by the ``Host`` or the ``Origin`` that they carry.
+So do proxies and tunnels, by what they say of whom they call for: they would open the service to
+the world.
 """
 
 from __future__ import annotations
@@ -15,9 +17,19 @@ from starlette.requests import Request as Call
 from pixmill.settings import Settings
 from pixmill.web.problems import CallRefused, Code
 
+FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+"""Headers of calls that somebody passed on."""
+
 
 def refuse_foreign(call: Call, settings: Settings) -> None:
-    """Raise CallRefused for a call that a stranger's page may have made."""
+    """Raise CallRefused for a call that a stranger, or a stranger's page, may have made."""
+    if passed_on := [name for name in FORWARDING if name in call.headers]:
+        raise CallRefused(
+            Code.FOREIGN_ORIGIN,
+            f"The call came through a proxy or a tunnel ({passed_on[0]}). While no API key exists,"
+            " the service answers only programs of its own machine: create a key first, with"
+            " 'pixmill keys create'.",
+        )
     host = call.headers.get("host", "")
     name = host_name(host)
     if not is_loopback(name) and name != settings.host.lower():

@@ -34,8 +34,13 @@ class Code(StrEnum):
     UPLOAD_TOO_LARGE = "upload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    WEBHOOK_MALFORMED = "webhook_malformed"
+    WEBHOOK_EXPIRED = "webhook_expired"
+    WEBHOOK_UNVERIFIED = "webhook_unverified"
     RATE_LIMITED = "rate_limited"
     INTERNAL_ERROR = "internal_error"
+    BUSY = "busy"
     STORE_UNAVAILABLE = "store_unavailable"
     STORAGE_FAILURE = "storage_failure"
 
@@ -57,7 +62,7 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
         Code.INVALID_OPTION: Kind(
             422,
             "An option is not valid",
-            "Correct the processing option that the detail names.",
+            "Correct the option that the detail names.",
         ),
         Code.SHEET_REJECTED: Kind(
             422,
@@ -75,9 +80,10 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
         ),
         Code.FOREIGN_ORIGIN: Kind(
             403,
-            "Calls from other web sites are not allowed",
+            "Calls from elsewhere are not allowed",
             "While no key exists, only this machine's own programs and pages are served. Create a"
-            " key with `pixmill keys create`, and name the site in PIXMILL_CORS_ORIGINS.",
+            " key with `pixmill keys create`; name the web sites that may call in"
+            " PIXMILL_CORS_ORIGINS.",
         ),
         Code.NOT_FOUND: Kind(
             404,
@@ -107,6 +113,28 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
         Code.RANGE_NOT_SATISFIABLE: Kind(
             416, "The file has no such range", "Ask for bytes that the file has."
         ),
+        Code.HEADERS_TOO_LARGE: Kind(
+            431,
+            "The headers are too large",
+            "Keep the address and the headers of a call below 64 kB.",
+        ),
+        Code.WEBHOOK_MALFORMED: Kind(
+            400,
+            "The webhook's headers are missing or malformed",
+            "Send `webhook-id`, `webhook-timestamp` and `webhook-signature` as Standard Webhooks"
+            " has them.",
+        ),
+        Code.WEBHOOK_EXPIRED: Kind(
+            401,
+            "The webhook is too old, or from the future",
+            "Stamp and sign each attempt anew, and set the clocks right: 5 minutes are tolerated.",
+        ),
+        Code.WEBHOOK_UNVERIFIED: Kind(
+            401,
+            "The webhook's signature is not right",
+            "Give the sender and the receiver the same secret (`pixmill webhook secret`), and"
+            " sign the body as it is sent.",
+        ),
         Code.RATE_LIMITED: Kind(
             429, "Too many calls", "Wait for the seconds that `Retry-After` gives."
         ),
@@ -114,6 +142,11 @@ KINDS: Mapping[Code, Kind] = MappingProxyType(
             500,
             "Something went wrong in the service",
             "Try again; if it stays, see the service's log.",
+        ),
+        Code.BUSY: Kind(
+            503,
+            "Too many calls wait for the same work",
+            "Try again after the seconds of `Retry-After`.",
         ),
         Code.STORE_UNAVAILABLE: Kind(
             503, "The store is away for a moment", "Try again after the seconds of `Retry-After`."

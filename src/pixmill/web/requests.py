@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pixmill.core.model import RequestStatus
 from pixmill.steps.delete import delete_request
 from pixmill.web import views
-from pixmill.web.access import Admin, Reader, Submitter, owned
+from pixmill.web.access import Reader, Submitter, owned
 from pixmill.web.cursors import USUAL, before_request, request_of
 from pixmill.web.paging import CursorParameter, Limit
 from pixmill.web.problems import Code, documented
@@ -65,7 +65,10 @@ def cancel_request(service: Services, caller: Submitter, request_id: RequestId) 
     responses=documented(Code.NOT_FOUND, Code.WRONG_STATE, Code.STORAGE_FAILURE),
 )
 def retry_request(service: Services, caller: Submitter, request_id: RequestId) -> RetryAccepted:
-    """Try the failed images of a finished request again; what is done stays as it is."""
+    """Try the failed images of a finished request again; what is done stays as it is.
+
+    If none failed, yet it was cancelled or has an `errorMessage`, what is missing of it is made.
+    """
     owned(service, caller, request_id)
     retried = service.store.retry_failed(request_id, now=service.clock())
     request = service.store.request(request_id)
@@ -79,7 +82,7 @@ def retry_request(service: Services, caller: Submitter, request_id: RequestId) -
     status_code=204,
     responses=documented(Code.NOT_FOUND, Code.STORAGE_FAILURE),
 )
-def remove_request(service: Services, caller: Admin, request_id: RequestId) -> None:
+def remove_request(service: Services, caller: Submitter, request_id: RequestId) -> None:
     """Delete a request with its records and files, whether it is finished or not."""
     owned(service, caller, request_id)
     delete_request(

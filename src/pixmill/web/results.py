@@ -15,7 +15,7 @@ from pixmill.web.access import Reader, owned
 from pixmill.web.cursors import USUAL, after_sequence, sequence_of
 from pixmill.web.paging import CursorParameter, Limit
 from pixmill.web.problems import Code, documented
-from pixmill.web.schemas import RequestId, ResultPage
+from pixmill.web.schemas import RequestId, ResultPage, ResultTotals
 from pixmill.web.service import Services
 
 router = APIRouter(tags=["results"])
@@ -38,7 +38,7 @@ def get_results(
     limit: Limit = USUAL,
     cursor: CursorParameter = None,
 ) -> Response:
-    """The images of a request, each distinct URL once, and totals over all of them.
+    """The images of a request, each distinct URL once; the first page has totals over all of them.
 
     Images are listed from the moment on when all of them are known (status PROCESSING).
     """
@@ -52,12 +52,18 @@ def get_results(
     results = ResultPage(
         request_id=request.id,
         status=request.status,
-        totals=views.totals(service.store.totals(request_id), _seconds(request, service.clock())),
+        totals=_totals(service, request) if cursor is None else None,
         images=tuple(views.image(image, url_of) for image in page),
         next_cursor=after_sequence(page[-1].sequence) if len(found) > limit else None,
     )
     # Made here: the framework would check and copy a thousand images once more.
     return Response(results.model_dump_json(by_alias=True), media_type="application/json")
+
+
+def _totals(service: Services, request: Request) -> ResultTotals:
+    """The sums over all images of a request: each of them is read."""
+    found = service.store.totals(request.id)
+    return views.totals(found, _seconds(request, service.clock()))
 
 
 def _seconds(request: Request, now: float) -> float:

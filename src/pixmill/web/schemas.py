@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pixmill.core.errors import ImageErrorCode
+from pixmill.core.events import USUAL_EVENTS, Event
 from pixmill.core.model import ImageStatus, Notice, RequestStatus
 from pixmill.core.options import MAX_SIDE, Effort, Format, Options
 
@@ -102,6 +103,18 @@ class UploadForm(Schema):
         default=True,
         description="Disarm cells of the output CSV that a spreadsheet would run.",
     )
+    webhook_url: str | None = Field(
+        None,
+        description="Who is told of the request, by POST. Default: the service's own choice, if it"
+        " has one.",
+        json_schema_extra={"format": "uri"},
+    )
+    webhook_events: str | None = Field(
+        None,
+        description=f"What it is told of, comma-separated: {', '.join(Event)}. Default:"
+        f" {', '.join(USUAL_EVENTS)}.",
+        examples=[",".join(USUAL_EVENTS)],
+    )
 
 
 class UploadAccepted(Schema):
@@ -132,7 +145,10 @@ class RequestSummary(Progress):
 
     filename: str
     total_products: int
-    error_message: str | None = Field(description="Why the CSV could not be ingested.")
+    error_message: str | None = Field(
+        description="Why the CSV could not be ingested, or the output CSV not written; a retry"
+        " tries that again."
+    )
     created_at: datetime
     finished_at: datetime | None = Field(description="Set once the request is terminal.")
 
@@ -196,17 +212,23 @@ class ResultTotals(Schema):
 
 
 class ResultPage(Schema):
-    """A page of a request's images, and totals over all of them."""
+    """A page of a request's images; the first one has totals over all of them."""
 
     request_id: RequestId
     status: RequestStatus
-    totals: ResultTotals
+    totals: ResultTotals | None = Field(
+        description="Over all images, also if only some are listed. Null if there is a `cursor`."
+    )
     images: tuple[ImageResult, ...]
     next_cursor: Cursor
 
 
 class RetryAccepted(Schema):
-    """The failed images of a request are tried again; 0 if there were none."""
+    """The failed images of a request are tried again; 0 if there were none.
+
+    If there were none in a request that was cancelled, or has an `errorMessage`, it is finished
+    anew, and `status` tells so.
+    """
 
     request_id: RequestId
     status: RequestStatus

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from pixmill.ports import Access, Blobs, Clock, Store
+from pixmill.ports import Access, Blobs, Clock, Outbox, Store
 from pixmill.settings import Settings
 
 
@@ -19,6 +19,7 @@ class Service:
     settings: Settings
     store: Store
     access: Access
+    outbox: Outbox
     blobs: Blobs
     clock: Clock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from typing import BinaryIO
 
@@ -10,7 +11,10 @@ from anyio import to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from pixmill.core.errors import PixmillError
 from pixmill.web.ranges import Span
+
+log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
 """Bytes that are read from a file and sent at once."""
@@ -35,9 +39,11 @@ class Streamed(StreamingResponse):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the answer; if what it is made of goes meanwhile, break it off."""
         try:
             await super().__call__(scope, receive, send)
+        except PixmillError as error:  # too late to answer anything else
+            log.warning("%r is broken off: %s", scope["path"], error.message)
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(self._close)

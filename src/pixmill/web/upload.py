@@ -8,7 +8,11 @@ from fastapi import APIRouter, Depends, Header
 from pydantic import AfterValidator
 from starlette.responses import Response
 
+from pixmill.core.addresses import AddressPolicy
+from pixmill.core.errors import InvalidOption
+from pixmill.core.events import USUAL_EVENTS, Webhook
 from pixmill.core.model import Accepted
+from pixmill.io.post import check_endpoint
 from pixmill.steps.submit import Order, submit_once
 from pixmill.web.access import Submitter
 from pixmill.web.form import LONGEST_KEY, UploadForm
@@ -35,7 +39,7 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="Makes the upload safe to repeat: the same key with the same file and options"
-        " gives the first answer again, without another request.",
+        " gives the first answer again, without another request, for 24 hours.",
         json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
     ),
 ]
@@ -54,15 +58,34 @@ FORM = {
 }
 
 
+def told(service: Services, form: UploadForm) -> Webhook | None:
+    """Who is told of the request. A URL that would never be called is refused now."""
+    url = form.webhook_url or service.settings.webhook_url
+    if form.webhook_url:
+        check_endpoint(url, AddressPolicy.parse(service.settings.allowed_addresses))
+    if form.webhook_events and not url:
+        raise InvalidOption(
+            "'webhookEvents' needs a 'webhookUrl', since this service has no default one."
+        )
+    return Webhook(url, form.webhook_events or USUAL_EVENTS) if url else None
+
+
+Told = Annotated[Webhook | None, Depends(told)]
+
+
 def submitted(
-    service: Services, caller: Submitter, form: UploadForm, key: IdempotencyKey = None
+    service: Services,
+    caller: Submitter,
+    form: UploadForm,
+    webhook: Told,
+    key: IdempotencyKey = None,
 ) -> tuple[Accepted, bool]:
     """The accepted upload, durable by now, and whether it had been accepted before."""
     return submit_once(
         service.store,
         service.blobs,
         form.csv,
-        Order(form.filename, form.options, form.rules, caller.owner),
+        Order(form.filename, form.options, form.rules, caller.owner, webhook),
         sheet_limits(service.settings),
         service.clock,
         key=key,

@@ -69,7 +69,7 @@ def image(found: Image, url_of: UrlOf) -> ImageResult:
         source_height=stored.source_height if stored else None,
         notices=stored.notices if stored else (),
         attempts=outcome.attempts if outcome else None,
-        duration_seconds=outcome.duration if outcome else None,
+        duration_seconds=round(outcome.duration, 3) if outcome else None,
         error_code=failure.code if failure else None,
         error_message=failure.message if failure else None,
     )

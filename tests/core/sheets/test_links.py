@@ -147,10 +147,10 @@ def test_a_reference_becomes_the_url_that_is_fetched(written: str, url: str) -> 
         ("https://exa℀mple.com/1.jpg", "not a domain name"),
         ("https://" + "ö" * 300 + ".example/1.jpg", "not a domain name"),
         ("https://a.example" + "\u00ad" * 300 + ".evil.example/1.jpg", "not a domain name"),
-        ("C:\\pictures\\1.jpg", "command line only"),
-        ("/var/images/1.jpg", "command line only"),
-        ("./1.jpg", "command line only"),
-        ("file:///etc/passwd", "command line only"),
+        ("C:\\pictures\\1.jpg", "only, relative"),
+        ("/var/images/1.jpg", "only, relative"),
+        ("./1.jpg", "only, relative"),
+        ("file:///etc/passwd", "only, relative"),
     ],
 )
 def test_what_cannot_be_fetched_is_refused_with_a_reason(written: str, says: str) -> None:

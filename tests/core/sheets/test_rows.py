@@ -21,7 +21,7 @@ A = "https://a.example/1.jpg"
         ("1,Mug", "no_image", "Input Image Urls", "Add one"),
         ('1,Mug," , ",', "no_image", "Input Image Urls", "Add one"),
         ("1,Mug,photo.jpg,", "invalid_url", "Input Image Urls", "https://"),
-        ("1,Mug,/srv/photo.jpg,", "invalid_url", "Input Image Urls", "command line"),
+        ("1,Mug,/srv/photo.jpg,", "invalid_url", "Input Image Urls", "pixmill run"),
         (
             "1,Mug,https://a.example/" + "x" * 4096 + ",",
             "url_too_long",

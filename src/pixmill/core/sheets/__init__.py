@@ -5,8 +5,8 @@
 ``reader`` opens a sheet, ``check`` counts and judges one, ``writer`` makes those that go out.
 """
 
+from pixmill.core.limits import SheetLimits
 from pixmill.core.sheets.check import SheetSummary, check_sheet
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.problems import ProblemCode
 from pixmill.core.sheets.products import SheetProduct, merge_rows
 from pixmill.core.sheets.reader import Layout, Link, Row, Sheet, read_sheet

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import SheetRules
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.problems import MAX_REPORTED, ProblemCode, listed
 from pixmill.core.sheets.products import merge_rows
 from pixmill.core.sheets.reader import Layout, Row, Sheet, read_sheet

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import SheetRules
 from pixmill.core.sheets.cells import starts_url
 from pixmill.core.sheets.columns import choose_columns, guess_columns
 from pixmill.core.sheets.encoding import Encoding
 from pixmill.core.sheets.headers import Columns, normalise
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.problems import ProblemCode, shown
 from pixmill.core.sheets.records import Dialect, read_head
 

@@ -140,14 +140,14 @@ def _split_scheme(text: str) -> tuple[str, str]:
         )
     raise BadLink(
         f"{shown(text)} is not a URL: it must begin with https:// or http://. "
-        "Local files can be named on the command line only (pixmill run)."
+        "Files of your own can be named with `pixmill run` only."
     )
 
 
 def _local(text: str) -> BadLink:
     return BadLink(
-        f"{shown(text)} is a local file. Local files work on the command line only "
-        "(pixmill run), relative to the CSV; write an https:// URL here."
+        f"{shown(text)} is a local file. Those work with `pixmill run` only, "
+        "relative to the CSV; write an https:// URL here."
     )
 
 

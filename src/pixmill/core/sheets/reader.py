@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import SheetRules
 from pixmill.core.sheets.encoding import Encoding, detect_encoding
 from pixmill.core.sheets.layout import Layout, find_layout
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.problems import ProblemCode
 from pixmill.core.sheets.records import Dialect, read_records
 from pixmill.core.sheets.rows import Link, Row, RowParser

@@ -11,8 +11,8 @@ from functools import partial
 from typing import BinaryIO
 
 from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.limits import SheetLimits
 from pixmill.core.sheets.encoding import Encoding
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.problems import ProblemCode
 
 

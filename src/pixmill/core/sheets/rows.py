@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pixmill.core.errors import Problem
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import SheetRules
 from pixmill.core.sheets.cells import BLANK, split_cell, starts_url
 from pixmill.core.sheets.layout import Layout
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.links import PLAIN_URL, BadLink, clean_url, file_url, is_path
 from pixmill.core.sheets.problems import ProblemCode, shown
 

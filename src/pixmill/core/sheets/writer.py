@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import SheetRules
 from pixmill.core.sheets.headers import normalise
-from pixmill.core.sheets.limits import SheetLimits
 from pixmill.core.sheets.reader import Row, read_sheet
 
 OUTPUT_HEADER = "Output Image Urls"

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from pymongo import ReturnDocument, WriteConcern
 
-from pixmill.core.access import NOBODY, ApiKey
-from pixmill.core.errors import NotFound, PixmillError
-from pixmill.stores.mongo import documents
+from pixmill.core.access import ApiKey
+from pixmill.core.errors import PixmillError
+from pixmill.stores.mongo import documents, keys, requests
 from pixmill.stores.mongo.database import Database, Step
 
 log = logging.getLogger(__name__)
-
-BY_AGE = [("created_at", 1), ("_id", 1)]
 
 
 class MongoAccess:
@@ -28,24 +26,17 @@ class MongoAccess:
         """Let go of the connections."""
         self._database.close()
 
-    def add_key(self, key: ApiKey) -> None:
-        """Keep a key. The very first one takes over the requests that were made without any."""
+    def add_key(self, key: ApiKey, replaces: str | None = None) -> None:
+        """Keep a key. The very first one takes over the requests that were made without any.
 
-        def change(step: Step) -> None:
-            first = not _any_key(step)
-            step.keys.insert_one(documents.from_key(key), session=step.session)
-            if first:
-                for owned in (step.requests, step.idempotency):
-                    owned.update_many(
-                        {"owner": NOBODY}, {"$set": {"owner": key.id}}, session=step.session
-                    )
-
-        self._database.write(change)
+        A key that replaces another one takes over what is its, and revokes it; raises NotFound.
+        """
+        self._database.write(lambda step: keys.add(step, key, replaces))
 
     def any_key(self) -> bool:
         """Whether a key was ever made: from then on, every call needs one."""
         with self._database.using() as step:
-            return _any_key(step)
+            return keys.any_key(step)
 
     def key(self, key_id: str) -> ApiKey | None:
         """Return a key, revoked or not."""
@@ -56,19 +47,17 @@ class MongoAccess:
     def keys(self) -> list[ApiKey]:
         """Return all keys, oldest first."""
         with self._database.using() as step:
-            return [documents.to_key(found) for found in step.keys.find().sort(BY_AGE)]
+            return [documents.to_key(found) for found in step.keys.find().sort(keys.BY_AGE)]
 
     def revoke_key(self, key_id: str, *, now: float) -> ApiKey:
         """Let a key open nothing any more; raises NotFound. Revoking twice changes nothing."""
         with self._database.using() as step:
-            found = step.keys.find_one_and_update(
-                {"_id": key_id},
-                [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", now]}}}],
-                return_document=ReturnDocument.AFTER,
-            )
-        if found is None:
-            raise NotFound(f"There is no key {key_id!r}.")
-        return documents.to_key(found)
+            return keys.revoke(step, key_id, now)
+
+    def count_requests(self, key_id: str) -> int:
+        """Count the requests that belong to a key."""
+        with self._database.using() as step:
+            return requests.count(step, key_id)
 
     def count_calls(self, callers: Sequence[str], *, window: int) -> list[int]:
         """Count one more call of each in a window of time; return the counts so far.
@@ -86,11 +75,6 @@ class MongoAccess:
             return [0] * len(callers)
         self._silent = False
         return counts
-
-
-def _any_key(step: Step) -> bool:
-    found = step.keys.find_one({}, {"_id": True}, sort=BY_AGE, session=step.session)
-    return found is not None
 
 
 def _count(step: Step, caller: str, window: int) -> int:

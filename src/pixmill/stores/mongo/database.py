@@ -96,6 +96,36 @@ class Step:
         """How often callers called lately."""
         return self.database["calls"]
 
+    @property
+    def deliveries(self) -> Collection[Document]:
+        """Webhooks on their way, and those that arrived or failed."""
+        return self.database["deliveries"]
+
+    @property
+    def endpoints(self) -> Collection[Document]:
+        """Where deliveries are on their way to."""
+        return self.database["endpoints"]
+
+    @property
+    def attempts(self) -> Collection[Document]:
+        """What came of sending deliveries."""
+        return self.database["attempts"]
+
+    @property
+    def receipts(self) -> Collection[Document]:
+        """Webhooks that were received."""
+        return self.database["receipts"]
+
+    @property
+    def secrets(self) -> Collection[Document]:
+        """What signs webhooks."""
+        return self.database["secrets"]
+
+    @property
+    def meta(self) -> Collection[Document]:
+        """The schema's version, and what is changed to make others collide."""
+        return self.database["meta"]
+
 
 class Database:
     """A database of a replica set. Connects, and brings the schema up to date, when first used.
@@ -161,6 +191,11 @@ class Database:
                 schema.bring_up_to_date(database)
                 self._database = database
             return self._database
+
+
+def collided(others: str) -> PyMongoError:
+    """What a change raises that met what others did since it began, to be run again."""
+    return PyMongoError(f"others {others} at the same time", ["TransientTransactionError"])
 
 
 def _connect(url: str) -> MongoClient[Document]:

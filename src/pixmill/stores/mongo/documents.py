@@ -9,7 +9,9 @@ from typing import Any
 
 from pixmill.core.access import ApiKey, Scope
 from pixmill.core.errors import ImageErrorCode, Problem
+from pixmill.core.events import Event, Webhook
 from pixmill.core.leases import Lease, Work
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import (
     Accepted,
     Failure,
@@ -58,6 +60,7 @@ def those_after(request_id: str, sequence: int) -> Document:
 
 def from_request(request: Request) -> Document:
     """A request as a new document."""
+    hook = request.webhook
     return {
         "_id": request.id,
         "status": str(request.status),
@@ -65,7 +68,7 @@ def from_request(request: Request) -> Document:
         "filename": request.filename,
         "digest": request.digest,
         "options": request.options.to_json(),
-        "rules": asdict(request.rules),
+        "rules": asdict(request.rules) | {"limits": asdict(request.limits)},
         "total_images": request.total_images,
         "total_products": request.total_products,
         "processed_images": 0,
@@ -82,27 +85,36 @@ def from_request(request: Request) -> Document:
         "open": True,
         "offers": 1,
         "ready_at": 0.0,
+        **(
+            {"webhook_url": hook.url, "webhook_events": [str(e) for e in hook.events]}
+            if hook
+            else {}
+        ),
     }
 
 
 def to_request(found: Document) -> Request:
     """A document as a request."""
+    rules = dict(found["rules"])
+    limits = rules.pop("limits", {})  # requests of earlier versions were read by the defaults
     return Request(
         id=found["_id"],
         status=RequestStatus(found["status"]),
         filename=found["filename"],
         digest=found["digest"],
         options=parse_options(found["options"]),
-        rules=SheetRules(**{**found["rules"], "url_cols": tuple(found["rules"]["url_cols"])}),
+        rules=SheetRules(**{**rules, "url_cols": tuple(rules["url_cols"])}),
         total_images=found["total_images"],
         total_products=found["total_products"],
         processed_images=found["processed_images"],
         failed_images=found["failed_images"],
         error=found["error"],
-        created_at=_moment(found["created_at"]),
-        updated_at=_moment(found["updated_at"]),
-        finished_at=_moment_or_none(found["finished_at"]),
+        created_at=moment(found["created_at"]),
+        updated_at=moment(found["updated_at"]),
+        finished_at=moment_or_none(found["finished_at"]),
         owner=found["owner"],
+        limits=SheetLimits(**limits),
+        webhook=_to_webhook(found) if "webhook_url" in found else None,
     )
 
 
@@ -116,7 +128,7 @@ def from_once(request: Request, once: Once, kept_seconds: float) -> Document:
         "accepted": asdict(once.accepted),
         "request": request.id,
         "created_at": made,
-        "gone_at": _moment(made + kept_seconds),
+        "gone_at": moment(made + kept_seconds),
     }
 
 
@@ -146,8 +158,8 @@ def to_key(found: Document) -> ApiKey:
         name=found["name"],
         scopes=frozenset(Scope(name) for name in found["scopes"]),
         digest=found["digest"],
-        created_at=_moment(found["created_at"]),
-        revoked_at=_moment_or_none(found["revoked_at"]),
+        created_at=moment(found["created_at"]),
+        revoked_at=moment_or_none(found["revoked_at"]),
     )
 
 
@@ -292,13 +304,19 @@ def _to_stored(kept: Document) -> Stored:
     )
 
 
+def _to_webhook(found: Document) -> Webhook:
+    return Webhook(found["webhook_url"], tuple(Event(name) for name in found["webhook_events"]))
+
+
 def _to_failure(kept: Document) -> Failure:
     return Failure(ImageErrorCode(kept["code"]), kept["message"])
 
 
-def _moment(seconds: float) -> datetime:
+def moment(seconds: float) -> datetime:
+    """A time as the model has it."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _moment_or_none(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _moment(seconds)
+def moment_or_none(seconds: float | None) -> datetime | None:
+    """A time that may be missing."""
+    return None if seconds is None else moment(seconds)

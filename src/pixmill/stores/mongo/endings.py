@@ -9,9 +9,10 @@ from pymongo import ReturnDocument
 from pixmill.core.errors import NotFound, WrongState
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Request, RequestStatus, final_status
-from pixmill.stores.mongo import documents, ingest, leases, outcomes, requests
+from pixmill.core.webhooks import ENDINGS
+from pixmill.stores.mongo import deliveries, documents, ingest, leases, outcomes, requests
 from pixmill.stores.mongo.database import Document, Step
-from pixmill.stores.mongo.schema import DELETED
+from pixmill.stores.mongo.layouts import DELETED
 
 
 def complete_shard(step: Step, lease: Lease, now: float) -> None:
@@ -47,11 +48,14 @@ def close(step: Step, lease: Lease, now: float) -> Request:
 def fail(step: Step, lease: Lease, error: str, now: float) -> None:
     """End a request whose ingest or finish cannot be done; the caller has made sure of the lease.
 
-    What an ingest left behind is seen by nobody, and goes with the request.
+    What an ingest left behind is seen by nobody; the next one, or a purge, drops it.
     """
     counted = outcomes.count(step, requests.find(step, lease.request_id))
-    _end(step, lease.request_id, RequestStatus.FAILED, counted, now, error=error)
-    leases.end_all(step, lease.request_id)
+    _end(step, lease.request_id, final_status(counted[0]), counted, now, error=error)
+    if lease.work is Work.INGEST:
+        leases.drop_all(step, lease.request_id)  # by this, a retry knows that it must ingest
+    else:
+        leases.end_all(step, lease.request_id)
 
 
 def cancel(step: Step, request_id: str, now: float) -> Request:
@@ -104,6 +108,9 @@ def retry(step: Step, request_id: str, now: float) -> int:
             round_=round_,
             now=now,
         )
+    elif request["error"] or status is RequestStatus.CANCELLED:  # only its finish is missing
+        leases.offer(step, request_id, Work.FINISH, round_=round_, now=now)
+        _reopen(step, request_id, RequestStatus.PROCESSING, open_shards=0, round_=round_, now=now)
     return failed
 
 
@@ -113,6 +120,7 @@ def delete(step: Step, request_id: str, now: float, purge_at: float) -> None:
     hidden = {"status": DELETED, "updated_at": now, "open": True}
     _change(step, request_id, {**hidden, "turn": purge_at, "ready_at": purge_at}, {"offers": 1})
     leases.drop_all(step, request_id)
+    deliveries.drop_all(step, request_id)
     leases.offer(step, request_id, Work.PURGE, round_=request["round"], now=purge_at)
     step.idempotency.delete_many({"request": request_id}, session=step.session)
 
@@ -123,6 +131,7 @@ def forget(step: Step, lease: Lease, limit: int) -> bool:
     left = ingest.drop_some(step, lease.request_id, limit)
     if left:
         leases.drop_all(step, lease.request_id)
+        deliveries.drop_all(step, lease.request_id)
         step.requests.delete_one({"_id": lease.request_id}, session=step.session)
     return left > 0
 
@@ -145,7 +154,9 @@ def _end(
         "updated_at": now,
         "finished_at": now,
     }
-    return documents.to_request(_change(step, request_id, {**final, **more}))
+    ended = _change(step, request_id, {**final, **more})
+    deliveries.tell(step, ended, ENDINGS[status], now)
+    return documents.to_request(ended)
 
 
 def _reopen(

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pymongo import ReturnDocument, UpdateOne
 
 from pixmill.core.errors import Problem, SheetRejected
+from pixmill.core.events import Event
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Product, RequestStatus
 from pixmill.core.shards import shard_size
 from pixmill.core.sheets.problems import ProblemCode, shown
-from pixmill.stores.mongo import documents, leases
-from pixmill.stores.mongo.database import Document, Step
+from pixmill.stores.mongo import deliveries, documents, leases
+from pixmill.stores.mongo.database import Step
 from pixmill.stores.mongo.documents import new_image, new_work, record_id, url_digest
 
 SLICE = 5000
@@ -101,11 +102,8 @@ def _too_long(product: Product) -> Problem:
     )
 
 
-def finish(step: Step, lease: Lease, now: float) -> Document | None:
-    """Cut the images into shards and offer them; without any image, offer the finish.
-
-    Returns the request as it is then.
-    """
+def finish(step: Step, lease: Lease, now: float) -> None:
+    """Cut the images into shards and offer them; without any image, offer the finish."""
     last = leases.finish(step, lease).get("last_image", 0)
     size = shard_size(last)
     firsts = range(1, last + 1, size)
@@ -130,9 +128,11 @@ def finish(step: Step, lease: Lease, now: float) -> Document | None:
         "updated_at": now,
         "open": True,
     }
-    return step.requests.find_one_and_update(
+    request = step.requests.find_one_and_update(
         {"_id": lease.request_id},
         {"$set": change, "$inc": {"offers": 1}},
         session=step.session,
         return_document=ReturnDocument.AFTER,
     )
+    if request:
+        deliveries.tell(step, request, Event.PROCESSING, now)

@@ -141,7 +141,9 @@ def expire(step: Step, worker: str | None) -> None:
     """Let leases run out now, and fence their holders off."""
     whose: Document = {"expires": {"$gte": 0}} if worker is None else {"worker": worker}
     step.work.update_many(
-        {"state": "leased", **whose}, {"$set": {"expires": 0, "token": secrets.token_hex(16)}}
+        {"state": "leased", **whose},
+        {"$set": {"expires": 0, "token": secrets.token_hex(16)}},
+        session=step.session,
     )
 
 

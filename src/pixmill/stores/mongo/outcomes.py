@@ -17,7 +17,7 @@ from pixmill.core.errors import ImageErrorCode
 from pixmill.core.leases import Lease
 from pixmill.core.model import Failure, ImageStatus, Notice, Outcome, RequestStatus
 from pixmill.ports import Totals
-from pixmill.stores.mongo import documents, leases
+from pixmill.stores.mongo import deliveries, documents, leases
 from pixmill.stores.mongo.database import Document, Step
 from pixmill.stores.mongo.documents import all_of, record_id
 
@@ -103,13 +103,17 @@ def record(
 
 
 def count_up(step: Step, which: Document, batch: Recordable, now: float) -> Document | None:
-    """Raise the counters of a request by those of a batch; return it as it is then."""
-    return step.requests.find_one_and_update(
+    """Raise the counters of a request, tell of its progress, return it as it is then."""
+    counts = batch.counts()
+    request = step.requests.find_one_and_update(
         which,
-        {"$inc": batch.counts(), "$set": {"updated_at": now}},
+        {"$inc": counts, "$set": {"updated_at": now}},
         session=step.session,
         return_document=ReturnDocument.AFTER,
     )
+    if request:
+        deliveries.tell_progress(step, request, sum(counts.values()), now)
+    return request
 
 
 def write(step: Step, found: Mapping[tuple[str, int], Recordable]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pymongo.errors import DuplicateKeyError
 
 from pixmill.core.errors import AlreadyAccepted, NotFound
 from pixmill.core.leases import Work
 from pixmill.core.model import Once, Request, RequestStatus
 from pixmill.ports import Census
-from pixmill.stores.mongo import documents, leases
+from pixmill.stores.mongo import documents, keys, leases
 from pixmill.stores.mongo.database import Document, Step
-from pixmill.stores.mongo.schema import DELETED
+from pixmill.stores.mongo.layouts import DELETED
 
 VISIBLE = {"$ne": DELETED}
 """The status of requests that anybody sees."""
@@ -19,12 +21,25 @@ ONCE_SECONDS = 24 * 3600.0
 """How long an idempotency key is kept."""
 
 
+def expect(step: Step, request: Request, purge_at: float) -> None:
+    """Keep a request as if it were deleted, until it is added or its purge is due."""
+    hidden = {"status": DELETED, "turn": purge_at, "ready_at": purge_at}
+    step.requests.insert_one({**documents.from_request(request), **hidden}, session=step.session)
+    leases.offer(step, request.id, Work.PURGE, round_=0, now=purge_at)
+
+
 def add(step: Step, request: Request, once: Once | None) -> None:
     """Keep a new request and offer its ingest; raises AlreadyAccepted."""
+    request = replace(request, owner=keys.heir_of(step, request.owner))
     if once:
         _keep_once(step, request, once)
-    step.requests.insert_one(documents.from_request(request), session=step.session)
     made = request.created_at.timestamp()
+    new = documents.from_request(request)
+    expected = {"_id": request.id, "status": DELETED}
+    if step.requests.replace_one(expected, new, session=step.session).matched_count:
+        leases.drop_all(step, request.id)
+    else:
+        step.requests.insert_one(new, session=step.session)
     leases.offer(step, request.id, Work.INGEST, round_=0, now=made)
 
 
@@ -44,8 +59,9 @@ def _keep_once(step: Step, request: Request, once: Once) -> None:
 
 
 def accepted(step: Step, owner: str, key: str, now: float) -> Once | None:
-    """What an owner's idempotency key stands for."""
-    kept = {"owner": owner, "key": key, "created_at": {"$gt": now - ONCE_SECONDS}}
+    """What an idempotency key stands for, of an owner or of who has taken over."""
+    heir = keys.heir_known(step, owner)
+    kept = {"owner": heir, "key": key, "created_at": {"$gt": now - ONCE_SECONDS}}
     found = step.idempotency.find_one(kept)
     return documents.to_once(found) if found else None
 
@@ -80,6 +96,11 @@ def page(
         wanted["$or"] = [{"created_at": {"$lt": made}}, {"_id": {"$lt": before.id}}]
     found = step.requests.find(wanted, limit=limit).sort([("created_at", -1), ("_id", -1)])
     return [documents.to_request(each) for each in found]
+
+
+def count(step: Step, owner: str) -> int:
+    """How many requests an owner has."""
+    return step.requests.count_documents({"owner": owner, "status": VISIBLE})
 
 
 def latest(step: Step, digest: str) -> Request | None:

@@ -18,6 +18,7 @@ from pixmill.core.model import (
 from pixmill.ports import Census, Totals
 from pixmill.stores.mongo import (
     contents,
+    deliveries,
     documents,
     endings,
     ingest,
@@ -46,6 +47,13 @@ class MongoStore:
         self._database.close()
 
     # --- requests ---------------------------------------------------------------------------
+
+    def expect_request(self, request: Request, *, purge_at: float) -> None:
+        """Note that files of a request are about to be stored; nobody sees it before it is added.
+
+        If it is not added by then, its purge is offered.
+        """
+        self._database.write(lambda step: requests.expect(step, request, purge_at))
 
     def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything."""
@@ -88,7 +96,7 @@ class MongoStore:
         return self._database.write(lambda step: endings.close(step, lease, now))
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
-        """End a request whose CSV cannot be ingested."""
+        """End a request whose CSV cannot be ingested, or whose sheets cannot be written."""
 
         def change(step: Step) -> None:
             leases.hold(step, lease)
@@ -149,8 +157,12 @@ class MongoStore:
 
         Should it live after all, it is fenced off at once.
         """
-        with self._database.using() as step:
+
+        def change(step: Step) -> None:
             leases.expire(step, worker)
+            deliveries.expire(step, worker)
+
+        self._database.write(change)
 
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""

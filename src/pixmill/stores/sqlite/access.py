@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pixmill.core.access import NOBODY, ApiKey
-from pixmill.core.errors import NotFound
-from pixmill.stores.sqlite import rows
+from pixmill.core.access import ApiKey
+from pixmill.stores.sqlite import keys, requests, rows
 from pixmill.stores.sqlite.calls import CallCounter
 from pixmill.stores.sqlite.database import Database
 
@@ -24,23 +23,18 @@ class SqliteAccess:
         self._calls.close()
         self._database.close()
 
-    def add_key(self, key: ApiKey) -> None:
-        """Keep a key. The very first one takes over the requests that were made without any."""
+    def add_key(self, key: ApiKey, replaces: str | None = None) -> None:
+        """Keep a key. The very first one takes over the requests that were made without any.
+
+        A key that replaces another one takes over what is its, and revokes it; raises NotFound.
+        """
         with self._database.write() as db:
-            first = db.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is None
-            db.execute(
-                "INSERT INTO keys (id, name, scopes, digest, created_at, revoked_at)"
-                " VALUES (:id, :name, :scopes, :digest, :created_at, :revoked_at)",
-                rows.key_values(key),
-            )
-            if first:
-                for table in ("requests", "once"):
-                    db.execute(f"UPDATE {table} SET owner = ? WHERE owner = ?", (key.id, NOBODY))
+            keys.add(db, key, replaces)
 
     def any_key(self) -> bool:
         """Whether a key was ever made: from then on, every call needs one."""
         with self._database.read() as db:
-            return db.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
+            return keys.any_key(db)
 
     def key(self, key_id: str) -> ApiKey | None:
         """Return a key, revoked or not."""
@@ -57,13 +51,12 @@ class SqliteAccess:
     def revoke_key(self, key_id: str, *, now: float) -> ApiKey:
         """Let a key open nothing any more; raises NotFound. Revoking twice changes nothing."""
         with self._database.write() as db:
-            row = db.execute(
-                "UPDATE keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *",
-                (now, key_id),
-            ).fetchone()
-        if row is None:
-            raise NotFound(f"There is no key {key_id!r}.")
-        return rows.to_key(row)
+            return keys.revoke(db, key_id, now)
+
+    def count_requests(self, key_id: str) -> int:
+        """Count the requests that belong to a key."""
+        with self._database.read() as db:
+            return requests.count(db, key_id)
 
     def count_calls(self, callers: Sequence[str], *, window: int) -> list[int]:
         """Count one more call of each in a window of time; return the counts so far."""

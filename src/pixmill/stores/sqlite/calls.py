@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 0.25
 """How long a call waits for other processes to count, each for a fraction of a millisecond."""
+
+PAUSE_SECONDS = 5.0
+"""For how long nothing is counted after that was in vain, so that no more calls wait for it."""
 
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -26,8 +30,10 @@ class CallCounter:
     nothing, since refusing everybody for want of a count would be worse than refusing nobody.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._path = path
+        self._pause_seconds = pause_seconds
+        self._again_at = 0.0
         self._lock = threading.Lock()  # cheaper than SQLite's, which makes waiting threads poll
         self._connection: sqlite3.Connection | None = None
         self._silent = False
@@ -35,6 +41,8 @@ class CallCounter:
     def count(self, callers: Sequence[str], window: int) -> list[int]:
         """Count one more call of each; return the counts so far, 0 if they cannot be had."""
         with self._lock:
+            if time.monotonic() < self._again_at:
+                return [0] * len(callers)
             try:
                 counts = self._count(callers, window)
             except (sqlite3.Error, OSError) as error:
@@ -75,7 +83,7 @@ class CallCounter:
         return self._connection
 
     def _give_way(self, error: Exception) -> None:
-        """Say once that nothing is counted, and begin anew with the next call."""
+        """Say once that nothing is counted, and begin anew after a pause, or in a new file."""
         if not self._silent:
             log.warning("calls are not counted, so there is no rate limit: %s", error)
         self._silent = True
@@ -84,6 +92,8 @@ class CallCounter:
             for suffix in ("", "-wal", "-shm"):
                 with suppress(OSError):
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        else:
+            self._again_at = time.monotonic() + self._pause_seconds
 
     def _drop_connection(self) -> None:
         if self._connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 """The number of the last file in ``migrations``, all of which are applied in order."""
 
 BUSY_SECONDS = 30.0
@@ -38,8 +39,8 @@ class Database:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        _make_folder(path.parent)
         with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._migrate()
 
     @contextmanager
@@ -107,6 +108,19 @@ class Database:
         return version
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a database, if it is not there; raises StorageFailure."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        for place in (folder, *folder.parents):
+            if os.path.isfile(place):  # noqa: PTH113  # the other one may raise for want of rights
+                raise StorageFailure(f"{place} is a file, not a folder.") from error
+        raise StorageFailure(
+            f"Cannot make the data folder {folder}: {error.strerror or error}."
+        ) from error
+
+
 AWAY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 """What passes by itself. Anything else (full, read-only, damaged) needs somebody to mend it."""
 
@@ -123,10 +137,10 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
     except sqlite3.Error as error:
-        message = f"Cannot use the database {path.name}: {error}."
+        message = f"Cannot use the database {path}: {error}."
         # The low byte is the kind; the rest tells which (SQLITE_BUSY_RECOVERY after a kill).
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in AWAY:
             raise StoreUnavailable(message) from error
         raise StorageFailure(message) from error
     except OSError as error:
-        raise StorageFailure(f"Cannot use {path.name}: {error.strerror or error}.") from error
+        raise StorageFailure(f"Cannot use {path}: {error.strerror or error}.") from error

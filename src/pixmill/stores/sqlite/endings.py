@@ -7,7 +7,7 @@ import sqlite3
 from pixmill.core.errors import ImageErrorCode, WrongState
 from pixmill.core.leases import Lease, Work
 from pixmill.core.model import Request, RequestStatus, final_status
-from pixmill.stores.sqlite import ingest, leases, outcomes, requests
+from pixmill.stores.sqlite import deliveries, ingest, leases, outcomes, requests
 
 CANCELLED = "The request was cancelled before this image was done."
 
@@ -23,11 +23,12 @@ def close(db: sqlite3.Connection, lease: Lease, now: float) -> Request:
 def fail(db: sqlite3.Connection, lease: Lease, error: str, now: float) -> None:
     """End a request whose ingest or finish cannot be done."""
     if lease.work is Work.INGEST:
-        ingest.begin(db, lease.request_id)  # what it left would be neither done nor failed
+        _undo_ingest(db, lease.request_id)  # what it left would be neither done nor failed
+    else:
+        leases.end_all(db, lease.request_id)
     db.execute("UPDATE requests SET error = ? WHERE id = ?", (error, lease.request_id))
-    counted = outcomes.count(db, lease.request_id)
-    _end(db, lease.request_id, RequestStatus.FAILED, counted, now)
-    leases.end_all(db, lease.request_id)
+    processed, failed = outcomes.count(db, lease.request_id)
+    _end(db, lease.request_id, final_status(processed), (processed, failed), now)
 
 
 def cancel(db: sqlite3.Connection, request_id: str, now: float) -> Request:
@@ -36,8 +37,7 @@ def cancel(db: sqlite3.Connection, request_id: str, now: float) -> Request:
     if request.status.terminal:
         raise WrongState(f"The request is {request.status} already: there is nothing to cancel.")
     if request.status is RequestStatus.PENDING:
-        ingest.begin(db, request_id)
-        leases.drop_all(db, request_id)  # by its having no work, a retry knows that it must ingest
+        _undo_ingest(db, request_id)
     else:
         db.execute(
             "UPDATE images SET status = 'failed', attempts = 0, duration = 0, code = ?,"
@@ -63,6 +63,9 @@ def retry(db: sqlite3.Connection, request_id: str, now: float) -> int:
         opened = leases.reopen_failed(db, request_id, now=now)
         outcomes.reopen_failed(db, request_id)
         _reopen(db, request_id, RequestStatus.PROCESSING, open_shards=opened, now=now)
+    elif request.error or request.status is RequestStatus.CANCELLED:  # only its finish is missing
+        leases.offer(db, request_id, Work.FINISH, now=now)
+        _reopen(db, request_id, RequestStatus.PROCESSING, open_shards=0, now=now)
     return failed
 
 
@@ -70,6 +73,7 @@ def delete(db: sqlite3.Connection, request_id: str, now: float, purge_at: float)
     """Hide a request, end its work, and offer its purge from a time on."""
     requests.find(db, request_id)
     leases.drop_all(db, request_id)
+    deliveries.drop_all(db, request_id)
     leases.offer(db, request_id, Work.PURGE, now=purge_at)
     db.execute("DELETE FROM once WHERE request_id = ?", (request_id,))
     db.execute(
@@ -92,6 +96,12 @@ def forget(db: sqlite3.Connection, request_id: str, limit: int) -> bool:
     return left > 0
 
 
+def _undo_ingest(db: sqlite3.Connection, request_id: str) -> None:
+    """Drop what an ingest made, and all work: by having none, a retry knows that it must ingest."""
+    ingest.begin(db, request_id)
+    leases.drop_all(db, request_id)
+
+
 def _end(
     db: sqlite3.Connection,
     request_id: str,
@@ -104,6 +114,7 @@ def _end(
         " open_shards = 0, updated_at = ?, finished_at = ? WHERE id = ?",
         (status, *counted, now, now, request_id),
     )
+    deliveries.tell_end(db, request_id, now)
 
 
 def _reopen(

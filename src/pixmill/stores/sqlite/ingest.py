@@ -7,10 +7,11 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from pixmill.core.events import Event
 from pixmill.core.leases import Work
 from pixmill.core.model import Product, RequestStatus
 from pixmill.core.shards import shard_size
-from pixmill.stores.sqlite import leases
+from pixmill.stores.sqlite import deliveries, leases
 
 
 def begin(db: sqlite3.Connection, request_id: str) -> None:
@@ -71,6 +72,7 @@ def offer_shards(db: sqlite3.Connection, request_id: str, now: float) -> None:
         "UPDATE requests SET status = ?, open_shards = ?, updated_at = ? WHERE id = ?",
         (RequestStatus.PROCESSING, len(firsts), now, request_id),
     )
+    deliveries.tell(db, request_id, Event.PROCESSING, now)
 
 
 def _last_image(db: sqlite3.Connection, request_id: str) -> int:

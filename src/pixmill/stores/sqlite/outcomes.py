@@ -9,7 +9,7 @@ from functools import cache
 from pixmill.core.errors import ImageErrorCode
 from pixmill.core.model import Failure, ImageStatus, Notice, Outcome
 from pixmill.ports import Totals
-from pixmill.stores.sqlite import rows
+from pixmill.stores.sqlite import deliveries, rows
 from pixmill.stores.sqlite.requests import VISIBLE
 
 
@@ -32,6 +32,7 @@ def record(
         " failed_images = failed_images + ?, updated_at = ? WHERE id = ?",
         (counted[ImageStatus.DONE], counted[ImageStatus.FAILED], now, request_id),
     )
+    deliveries.tell_progress(db, request_id, sum(counted.values()), now)
 
 
 @cache

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pixmill.core.errors import AlreadyAccepted, NotFound
 from pixmill.core.leases import Work
 from pixmill.core.model import Once, Request, RequestStatus
 from pixmill.ports import Census
-from pixmill.stores.sqlite import leases, rows
+from pixmill.stores.sqlite import keys, leases, rows
 
 DELETED = "DELETED"
 """The status of a request that nobody sees any more, until its purge is over."""
@@ -20,9 +21,17 @@ ONCE_SECONDS = 24 * 3600.0
 """How long an idempotency key is kept."""
 
 
+def expect(db: sqlite3.Connection, request: Request, purge_at: float) -> None:
+    """Keep a request as if it were deleted, until it is added or its purge is due."""
+    _insert(db, "requests", {**rows.request_values(request), "status": DELETED, "turn": purge_at})
+    leases.offer(db, request.id, Work.PURGE, now=purge_at)
+
+
 def add(db: sqlite3.Connection, request: Request, once: Once | None) -> None:
     """Keep a new request and offer its ingest; raises AlreadyAccepted."""
     made = request.created_at.timestamp()
+    request = replace(request, owner=keys.heir_of(db, request.owner))
+    db.execute(f"DELETE FROM requests WHERE id = ? AND status = '{DELETED}'", (request.id,))
     _insert(db, "requests", rows.request_values(request))
     if once:
         db.execute("DELETE FROM once WHERE created_at <= ?", (made - ONCE_SECONDS,))
@@ -32,10 +41,10 @@ def add(db: sqlite3.Connection, request: Request, once: Once | None) -> None:
 
 
 def accepted(db: sqlite3.Connection, owner: str, key: str, now: float) -> Once | None:
-    """What an owner's idempotency key stands for."""
+    """What an idempotency key stands for, of an owner or of who has taken over."""
     row = db.execute(
         "SELECT * FROM once WHERE owner = ? AND key = ? AND created_at > ?",
-        (owner, key, now - ONCE_SECONDS),
+        (keys.heir_of(db, owner), key, now - ONCE_SECONDS),
     ).fetchone()
     return rows.to_once(row) if row else None
 
@@ -75,6 +84,12 @@ def page(
         },
     ).fetchall()
     return [rows.to_request(row) for row in found]
+
+
+def count(db: sqlite3.Connection, owner: str) -> int:
+    """How many requests an owner has."""
+    query = f"SELECT count(*) FROM requests WHERE owner = ? AND status <> '{DELETED}'"
+    return int(db.execute(query, (owner,)).fetchone()[0])
 
 
 def latest(db: sqlite3.Connection, digest: str) -> Request | None:

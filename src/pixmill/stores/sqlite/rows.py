@@ -10,7 +10,9 @@ from typing import Any
 
 from pixmill.core.access import ApiKey, Scope
 from pixmill.core.errors import ImageErrorCode, Problem
+from pixmill.core.events import Event, Webhook
 from pixmill.core.leases import Lease, Work
+from pixmill.core.limits import SheetLimits
 from pixmill.core.model import (
     Accepted,
     Failure,
@@ -26,6 +28,7 @@ from pixmill.core.model import (
     Stored,
 )
 from pixmill.core.options import parse_options
+from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
 
 
 def request_values(request: Request) -> dict[str, Any]:
@@ -36,18 +39,21 @@ def request_values(request: Request) -> dict[str, Any]:
         "filename": request.filename,
         "digest": request.digest,
         "options": json.dumps(request.options.to_json()),
-        "rules": json.dumps(asdict(request.rules)),
+        "rules": json.dumps(asdict(request.rules) | {"limits": asdict(request.limits)}),
         "total_images": request.total_images,
         "total_products": request.total_products,
         "created_at": request.created_at.timestamp(),
         "updated_at": request.updated_at.timestamp(),
         "owner": request.owner,
+        "webhook_url": request.webhook and request.webhook.url,
+        "webhook_events": " ".join(request.webhook.events) if request.webhook else "",
     }
 
 
 def to_request(row: sqlite3.Row) -> Request:
     """A row of ``requests`` as a request."""
     rules = json.loads(row["rules"])
+    limits = rules.pop("limits", {})  # requests of earlier versions were read by the defaults
     return Request(
         id=row["id"],
         status=RequestStatus(row["status"]),
@@ -64,6 +70,8 @@ def to_request(row: sqlite3.Row) -> Request:
         updated_at=_moment(row["updated_at"]),
         finished_at=_moment_or_none(row["finished_at"]),
         owner=row["owner"],
+        limits=SheetLimits(**limits),
+        webhook=_to_webhook(row) if row["webhook_url"] else None,
     )
 
 
@@ -108,6 +116,49 @@ def to_key(row: sqlite3.Row) -> ApiKey:
         digest=row["digest"],
         created_at=_moment(row["created_at"]),
         revoked_at=_moment_or_none(row["revoked_at"]),
+    )
+
+
+def to_delivery(row: sqlite3.Row) -> Delivery:
+    """A row of ``deliveries`` as a delivery."""
+    return Delivery(
+        id=row["id"],
+        request_id=row["request_id"],
+        event=Event(row["event"]),
+        url=row["url"],
+        created_at=_moment(row["created_at"]),
+        status=RequestStatus(row["status"]),
+        processed_images=row["processed_images"],
+        failed_images=row["failed_images"],
+        state=DeliveryState(row["state"]),
+        attempts=row["attempts"],
+        earlier=row["earlier"],
+        next_attempt_at=_moment_or_none(row["next_at"]),
+        body=row["body"],
+        token=row["token"] or "",
+    )
+
+
+def to_attempt(row: sqlite3.Row) -> Attempt:
+    """A row of ``attempts`` as an attempt."""
+    return Attempt(
+        number=row["number"],
+        at=_moment(row["at"]),
+        duration=row["duration"],
+        http_status=row["http_status"],
+        error=row["error"],
+        retry_after=row["retry_after"],
+    )
+
+
+def to_receipt(row: sqlite3.Row) -> Receipt:
+    """A row of ``receipts`` as a receipt."""
+    return Receipt(
+        webhook_id=row["webhook_id"],
+        event=row["event"],
+        request_id=row["request_id"],
+        received_at=_moment(row["received_at"]),
+        body=row["body"],
     )
 
 
@@ -193,6 +244,10 @@ def _to_stored(row: sqlite3.Row) -> Stored:
         source_height=row["source_height"],
         notices=tuple(Notice(name) for name in row["notices"].split()),
     )
+
+
+def _to_webhook(row: sqlite3.Row) -> Webhook:
+    return Webhook(row["webhook_url"], tuple(Event(name) for name in row["webhook_events"].split()))
 
 
 def _to_failure(row: sqlite3.Row) -> Failure:

@@ -18,7 +18,7 @@ from pixmill.core.model import (
     RequestStatus,
 )
 from pixmill.ports import Census, Totals
-from pixmill.stores.sqlite import contents, endings, ingest, leases, outcomes, requests
+from pixmill.stores.sqlite import contents, deliveries, endings, ingest, leases, outcomes, requests
 from pixmill.stores.sqlite.database import Database
 
 
@@ -44,13 +44,21 @@ class SqliteStore:
 
     # --- requests ---------------------------------------------------------------------------
 
+    def expect_request(self, request: Request, *, purge_at: float) -> None:
+        """Note that files of a request are about to be stored; nobody sees it before it is added.
+
+        If it is not added by then, its purge is offered.
+        """
+        with self._database.write() as db:
+            requests.expect(db, request, purge_at)
+
     def add_request(self, request: Request, once: Once | None = None) -> None:
         """Keep a new request and offer its ingest. On return it survives anything."""
         with self._database.write() as db:
             requests.add(db, request, once)
 
     def accepted(self, owner: str, key: str, *, now: float) -> Once | None:
-        """Return what an owner's idempotency key stands for, while it is kept (24 hours)."""
+        """Return what an idempotency key stands for, while it is kept (24 hours)."""
         with self._database.read() as db:
             return requests.accepted(db, owner, key, now)
 
@@ -87,7 +95,7 @@ class SqliteStore:
             return endings.close(db, lease, now)
 
     def fail_request(self, lease: Lease, error: str, *, now: float) -> None:
-        """End a request whose CSV cannot be ingested."""
+        """End a request whose CSV cannot be ingested, or whose sheets cannot be written."""
         with self._held(lease) as db:
             endings.fail(db, lease, error, now)
 
@@ -166,6 +174,7 @@ class SqliteStore:
                 " WHERE state = 'leased' AND (:worker IS NULL OR worker = :worker)",
                 {"worker": worker},
             )
+            deliveries.expire(db, worker)
 
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""

@@ -1,36 +1,33 @@
-"""The mill: every image one outcome, whatever happens to its neighbours."""
+"""The pump: every image one outcome, whatever happens to its neighbours."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
-from pixmill.core.errors import ImageError, ImageErrorCode, NotFound, StorageFailure
+from pixmill.core.errors import (
+    ImageError,
+    ImageErrorCode,
+    NotFound,
+    PixelsUnavailable,
+    StorageFailure,
+)
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
 from pixmill.core.model import Failure, Fetched, Image, Picture, SheetRules, Stored
 from pixmill.core.options import Options
-from pixmill.ports import Fetch
-from pixmill.steps.mill import Mill, Pace, _Job
-from pixmill.steps.process import Tools
+from pixmill.steps import pump as pump_module
+from pixmill.steps import recorder as recorder_module
+from pixmill.steps.pump import Job, Pace, Pump
+from pixmill.steps.recorder import Recorder
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import NOW, a_request, claimed, ingested
-
-
-def compress(fetched: Fetched, _options: Options) -> Picture:
-    """Half of the source's bytes."""
-    assert isinstance(fetched.body, bytes)
-    return Picture(fetched.body[: fetched.size // 2], "jpeg", 4, 3, "png", 8, 6)
-
-
-def found(image: Image, _rules: SheetRules | None = None) -> Fetched:
-    """A source of twenty bytes that depend on the image."""
-    return Fetched(image.url.encode()[-20:], 20)
+from tests.steps.workshops import Ended, Fetch, ThreadedWorkshop, found
 
 
 def failing(at: int, error: Exception) -> Fetch:
@@ -45,15 +42,21 @@ def failing(at: int, error: Exception) -> Fetch:
 
 
 @contextmanager
-def milling(
-    store: SqliteStore, blobs: FolderBlobs, fetch: Fetch, *, threads: int = 4, originals: int = 0
-) -> Iterator[Mill]:
-    """A mill that is stopped at the end."""
-    mill = Mill(store, Tools(fetch, compress, blobs, originals), Pace(threads=threads), time.time)
+def pumping(
+    store: SqliteStore,
+    blobs: FolderBlobs,
+    fetch: Fetch = found,
+    *,
+    in_hand: int = 4,
+    originals: int = 0,
+) -> Iterator[Pump]:
+    """A pump that is stopped at the end."""
+    pace = Pace(in_hand, originals=originals)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), pace, time.time)
     try:
-        yield mill
+        yield pump
     finally:
-        mill.stop(grace=5)
+        pump.stop(grace=5)
 
 
 def codes(store: SqliteStore) -> list[str]:
@@ -70,8 +73,8 @@ def test_every_image_of_a_shard_is_stored_and_recorded(
     store: SqliteStore, blobs: FolderBlobs
 ) -> None:
     ingested(store, urls=8)
-    with milling(store, blobs, found) as mill:
-        mill.process_shard(claimed(store, Work.SHARD))
+    with pumping(store, blobs, found) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
     assert codes(store) == ["done"] * 8
     for image in store.images("req_a"):
         assert image.outcome
@@ -98,8 +101,8 @@ def test_a_bad_image_never_fails_its_neighbours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ingested(store, urls=3)
-    with milling(store, blobs, failing(2, error)) as mill:
-        mill.process_shard(claimed(store, Work.SHARD))
+    with pumping(store, blobs, failing(2, error)) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
     assert codes(store) == ["done", code, "done"]
     assert ("a mistake of ours" in caplog.text) is (code == "worker_crash")
 
@@ -118,8 +121,8 @@ def test_a_failure_worth_a_retry_is_tried_again_and_counted(
         return found(image)
 
     ingested(store, urls=3)
-    with milling(store, blobs, fetch) as mill:
-        mill.process_shard(claimed(store, Work.SHARD))
+    with pumping(store, blobs, fetch) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
     assert codes(store) == ["done"] * 3
     second = store.images("req_a", sequences=[2])[0].outcome
     assert second
@@ -129,8 +132,8 @@ def test_a_failure_worth_a_retry_is_tried_again_and_counted(
 
 def test_the_first_sources_are_kept_for_the_report(store: SqliteStore, blobs: FolderBlobs) -> None:
     ingested(store, urls=3)
-    with milling(store, blobs, found, originals=2) as mill:
-        mill.process_shard(claimed(store, Work.SHARD))
+    with pumping(store, blobs, found, originals=2) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
     for sequence in (1, 2):
         with blobs.open(f".pixmill/originals/req_a/{sequence:07d}") as file:
             assert file.read() == found(store.images("req_a", sequences=[sequence])[0]).body
@@ -152,26 +155,26 @@ def test_a_spilled_source_is_removed_when_its_image_is_done(
         raise ImageError(ImageErrorCode.NOT_AN_IMAGE, "It is a web page.")
 
     ingested(store, urls=3)
-    mill = Mill(store, Tools(fetch, refuse, blobs), Pace(threads=2), time.time)
-    mill.process_shard(claimed(store, Work.SHARD))
-    mill.stop(grace=5)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch, refuse), Pace(in_hand=2), time.time)
+    pump.process_shard(claimed(store, Work.SHARD))
+    pump.stop(grace=5)
     assert codes(store) == ["not_an_image"] * 3
     assert list(folder.iterdir()) == []
 
 
-def test_when_nothing_can_be_stored_the_mill_stops_and_no_image_fails(
+def test_when_nothing_can_be_stored_the_pump_stops_and_no_image_fails(
     store: SqliteStore, blobs: FolderBlobs
 ) -> None:
     ingested(store, urls=50)
-    with milling(store, blobs, failing(3, StorageFailure("The disk is full."))) as mill:
-        mill.process_shard(claimed(store, Work.SHARD))
-        assert mill.failure
-        assert mill.failure.message == "The disk is full."
+    with pumping(store, blobs, failing(3, StorageFailure("The disk is full."))) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
+        assert pump.failure
+        assert pump.failure.message == "The disk is full."
     assert "pending" in codes(store)
     assert set(codes(store)) <= {"done", "pending"}
 
 
-def test_a_stopped_mill_finishes_what_is_in_hand_and_hands_the_rest_back(
+def test_a_stopped_pump_finishes_what_is_in_hand_and_hands_the_rest_back(
     store: SqliteStore, blobs: FolderBlobs
 ) -> None:
     in_hand = threading.Semaphore(0)
@@ -183,14 +186,14 @@ def test_a_stopped_mill_finishes_what_is_in_hand_and_hands_the_rest_back(
         return found(image)
 
     ingested(store, urls=8)
-    mill = Mill(store, Tools(fetch, compress, blobs), Pace(threads=2), time.time)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(in_hand=2), time.time)
     lease = claimed(store, Work.SHARD)
-    thread = threading.Thread(target=mill.process_shard, args=(lease,))
+    thread = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
     thread.start()
     in_hand.acquire()
     in_hand.acquire()
     threading.Timer(0.2, go_on.set).start()
-    mill.stop(grace=5)
+    pump.stop(grace=5)
     thread.join(10)
     assert codes(store).count("done") == 2
     again = claimed(store, Work.SHARD)
@@ -207,17 +210,17 @@ def test_an_abandoned_shard_is_left_to_its_new_holder(
         return found(image)
 
     ingested(store, urls=8)
-    with milling(store, blobs, fetch, threads=1) as mill:
+    with pumping(store, blobs, fetch, in_hand=1) as pump:
         lease = claimed(store, Work.SHARD)
-        thread = threading.Thread(target=mill.process_shard, args=(lease,))
+        thread = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
         thread.start()
         _lose_all(store)
         again = claimed(store, Work.SHARD, now=NOW + 1000)
-        mill.abandon(lease.token)
+        pump.abandon(lease.token)
         thread.join(10)
         assert not thread.is_alive()
         go_on.set()
-        mill.process_shard(again)
+        pump.process_shard(again)
     assert codes(store) == ["done"] * 8
 
 
@@ -227,8 +230,8 @@ def test_a_shard_that_lost_its_lease_unawares_is_fenced_off(
     ingested(store, urls=3)
     lease = claimed(store, Work.SHARD)
     _lose_all(store)
-    with milling(store, blobs, found) as mill:
-        mill.process_shard(lease)
+    with pumping(store, blobs, found) as pump:
+        pump.process_shard(lease)
     assert codes(store) == ["pending"] * 3
 
 
@@ -252,8 +255,8 @@ def test_work_that_must_be_alone_is_done_one_image_at_a_time(
         _lose_all(store)
     leases = [claimed(store, Work.SHARD), claimed(store, Work.SHARD)]
     assert all(lease.alone for lease in leases)
-    with milling(store, blobs, fetch) as mill:
-        _all_at_once([lambda lease=lease: mill.process_shard(lease) for lease in leases])
+    with pumping(store, blobs, fetch) as pump:
+        _all_at_once([lambda lease=lease: pump.process_shard(lease) for lease in leases])
     assert most == [1] * 16
     assert codes(store) == ["done"] * 16
 
@@ -261,17 +264,17 @@ def test_work_that_must_be_alone_is_done_one_image_at_a_time(
 def test_an_image_tried_alone_may_be_over_before_anybody_waits_for_it(
     store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = Mill._add
+    add = Pump._add
 
-    def add_and_dawdle(mill: Mill, jobs: list[_Job]) -> None:
-        add(mill, jobs)
+    def add_and_dawdle(pump: Pump, jobs: list[Job]) -> None:
+        add(pump, jobs)
         time.sleep(0.2)
 
-    monkeypatch.setattr(Mill, "_add", add_and_dawdle)
+    monkeypatch.setattr(Pump, "_add", add_and_dawdle)
     ingested(store, urls=2)
     lease = replace(claimed(store, Work.SHARD), alone=True)
-    with milling(store, blobs, found) as mill:
-        processing = threading.Thread(target=mill.process_shard, args=(lease,))
+    with pumping(store, blobs, found) as pump:
+        processing = threading.Thread(target=pump.process_shard, args=(lease,), daemon=True)
         processing.start()
         processing.join(5)
         assert not processing.is_alive()
@@ -299,14 +302,132 @@ def test_a_slow_host_does_not_hold_up_another(store: SqliteStore, blobs: FolderB
     named += [f"http://fast.example/{number}.jpg" for number in range(20)]
     store.add_images(lease, dict.fromkeys(named, 1))
     store.finish_ingest(lease, now=NOW)
-    pace = Pace(threads=6, downloads_per_host=4)
-    mill = Mill(store, Tools(fetch, compress, blobs), pace, time.time)
+    pace = Pace(in_hand=6, downloads_per_host=4)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), pace, time.time)
     shards = []
     while shard := store.claim("w1", now=NOW, lease_seconds=900):
         shards.append(shard)
-    _all_at_once([lambda shard=shard: mill.process_shard(shard) for shard in shards])
-    mill.stop(grace=5)
+    _all_at_once([lambda shard=shard: pump.process_shard(shard) for shard in shards])
+    pump.stop(grace=5)
     assert codes(store) == ["done"] * 40
+
+
+def test_while_nothing_more_can_be_recorded_nothing_more_is_begun(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_WAITING", 3)
+    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 0.001)
+    gate = threading.Event()
+    put_all = blobs.put_all
+
+    def wait_and_put(files: Mapping[str, bytes]) -> None:
+        assert gate.wait(10)
+        put_all(files)
+
+    monkeypatch.setattr(blobs, "put_all", wait_and_put)
+    ingested(store, urls=40)
+    workshop = ThreadedWorkshop()
+    pump = Pump(store, blobs, workshop, Pace(in_hand=2), time.time)
+    shards = [claimed(store, Work.SHARD) for _ in range(5)]
+    processing = threading.Thread(
+        target=_all_at_once,
+        args=([lambda shard=shard: pump.process_shard(shard) for shard in shards],),
+    )
+    processing.start()
+    begun = -1
+    while begun != workshop.begun:
+        begun = workshop.begun
+        time.sleep(0.3)
+    assert begun < 40
+    gate.set()
+    processing.join(10)
+    pump.stop(grace=5)
+    assert codes(store) == ["done"] * 40
+
+
+def test_a_full_recorder_keeps_the_pump_from_beginning_anything(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Event()
+    full.set()
+    monkeypatch.setattr(Recorder, "full", property(lambda _: full.is_set()))
+    ingested(store, urls=8)
+    workshop = ThreadedWorkshop()
+    pump = Pump(store, blobs, workshop, Pace(), time.time)
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
+    processing.start()
+    time.sleep(0.3)
+    assert workshop.begun == 0
+    full.clear()
+    processing.join(10)
+    pump.stop(grace=5)
+    assert codes(store) == ["done"] * 8
+
+
+@pytest.mark.parametrize("mistake", [RuntimeError("a mistake of ours"), PixelsUnavailable("none")])
+def test_whatever_breaks_the_pump_is_told_and_keeps_nobody_waiting(
+    store: SqliteStore, blobs: FolderBlobs, mistake: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class BrokenWorkshop(ThreadedWorkshop):
+        def wait(self, seconds: float | None) -> Sequence[Ended]:
+            if self.begun:
+                raise mistake
+            return super().wait(seconds)
+
+    ingested(store, urls=8)
+    pump = Pump(store, blobs, BrokenWorkshop(), Pace(in_hand=2), time.time)
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
+    processing.start()
+    processing.join(20)
+    assert not processing.is_alive()
+    pump.stop(grace=5)
+    assert pump.failure
+    assert str(mistake) in pump.failure.message
+    assert ("a mistake of ours" in caplog.text) is isinstance(mistake, RuntimeError)
+    assert codes(store) == ["pending"] * 8
+    assert claimed(store, Work.SHARD)  # it was handed back
+
+
+def test_what_is_still_in_hand_when_the_grace_is_over_is_handed_back(
+    store: SqliteStore, blobs: FolderBlobs
+) -> None:
+    never = threading.Event()
+
+    def fetch(image: Image, _rules: SheetRules) -> Fetched:
+        if image.sequence == 1:
+            never.wait(30)
+        return found(image)
+
+    ingested(store, urls=3)
+    pump = Pump(store, blobs, ThreadedWorkshop(fetch), Pace(), time.time)
+    processing = threading.Thread(
+        target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+    )
+    processing.start()
+    while codes(store).count("done") < 2:
+        time.sleep(0.02)
+    asked = time.monotonic()
+    pump.stop(grace=0.3)
+    assert time.monotonic() - asked < 15
+    processing.join(5)
+    assert codes(store) == ["pending", "done", "done"]
+    assert len(store.pending_images(claimed(store, Work.SHARD))) == 1
+    never.set()
+
+
+def test_results_wait_for_their_batch_only_while_others_may_join_them(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 30.0)
+    ingested(store, urls=3)
+    begun = time.monotonic()
+    with pumping(store, blobs) as pump:
+        pump.process_shard(claimed(store, Work.SHARD))
+    assert time.monotonic() - begun < 15
 
 
 def _all_at_once(calls: list[Callable[[], None]]) -> None:
