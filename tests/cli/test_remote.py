@@ -21,6 +21,8 @@ import pytest
 from pixmill.cli import main
 from pixmill.cli.handover import Handover
 from pixmill.client import wire
+from pixmill.core.advice import ADVICE
+from pixmill.core.errors import ImageErrorCode
 from tests import service, shop
 from tests.client import broken
 from tests.service import Serving
@@ -338,6 +340,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     for arguments, words in (
         (("status", "req"), "begins with req_. `pixmill status` lists your requests."),
         (("delete", "req_1"), "confirm it with --yes"),
+        (("gc",), "Requests are kept for ever"),
         (("submit", path, "-o", path), "would be overwritten"),
         (("submit", path, "-o", str(tmp_path / "no" / "o.csv")), "There is no folder"),
         (("submit", path, "--quality", "0"), "'quality' must be a whole number"),
@@ -516,7 +519,11 @@ def test_failures_come_with_advice_and_retry_is_offered_only_where_it_can_help(
     code, out, err = pixmill(
         serving.url, "submit", str(sheet(tmp_path, origin, "gone.jpg?8", "1.jpg?8")), "--wait"
     )
-    assert "404 and 410 mean a wrong or outdated URL" in err
+    assert f"        {ADVICE[ImageErrorCode.HTTP_ERROR].what_to_do}\n" in err
+    shown = on_a_terminal(environment(serving.url), "status", out.strip())[1]
+    advice = shown.partition("http_error")[2].partition("size ")[0].splitlines()[1:]
+    assert len(advice) == 2, "folded"
+    assert all(line.startswith("        ") and len(line) <= 80 for line in advice)
     assert f"pixmill retry {out.strip()} --wait" in err
     assert "speed" in err
     _, _, err = pixmill(serving.url, "retry", out.strip(), "--wait")

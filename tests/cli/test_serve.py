@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -11,14 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import trustme
+from starlette.types import Receive, Scope, Send
 
+from pixmill.cli.serve import BROKEN_OFF
+from pixmill.settings import Settings
 from tests import service as services
 from tests.service import Serving
+from tests.web.life import submitted
+from tests.web.server import open_service, serving
+from tests.web.waiting import wait_until
 
 DATA = "data"
 
@@ -41,6 +50,7 @@ def test_it_needs_nothing_and_says_who_is_served_and_how_to_change_that(tmp_path
     assert f"pixmill listens on {service.url}" in said
     assert f"The data is in {tmp_path / DATA}; 1 worker;" in said
     assert "only this machine is served" in said
+    assert "Not finished" not in said
     assert "pixmill keys create --name NAME" in said
     assert "INFO pixmill.calls: GET /health 200" in said
     assert "uvicorn" not in said
@@ -160,6 +170,12 @@ def test_with_a_key_it_opens_to_all(tmp_path: Path) -> None:
         port = service.url.rpartition(":")[2]
         assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
         assert "only this machine" not in service.said()
+        assert "API keys are in use" in service.said()
+        hint = f"URLs of stored images begin with {service.url}/api/files: set PIXMILL_PUBLIC_URL"
+        assert hint in service.said(), "the name of this machine is a guess"
+    env = {"host": "0.0.0.0", "public_url": "https://pixmill.example/api/files"}
+    with services.serving(tmp_path / DATA, **env) as service:
+        assert "PIXMILL_PUBLIC_URL" not in service.said().rpartition("listens on")[2]
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
@@ -184,3 +200,82 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     tmp_path: Path, settings: dict[str, object], said: str
 ) -> None:
     assert said in refused(tmp_path / DATA, **settings)
+
+
+def test_what_was_not_finished_is_told_of_at_the_start(tmp_path: Path) -> None:
+    with open_service(Settings(data_dir=tmp_path / DATA)) as before:
+        submitted(before)
+    with services.serving(tmp_path / DATA) as service:
+        assert "Not finished yet: 1 request; work goes on." in service.said()
+
+
+def test_on_a_terminal_a_call_is_a_short_line(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    env = services.environment(tmp_path / DATA)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixmill", "serve"],
+        env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        unknown = f"req_abcdef{'a' * 20}"
+        assert httpx.get(f"{url}/api/status/{unknown}", trust_env=False).status_code == 404
+        said = b""
+        deadline = time.monotonic() + 30
+        while b"GET /api" not in said or not said.endswith(b"\n"):
+            assert time.monotonic() < deadline
+            said += os.read(ours, 4096)
+    finally:
+        services.end(process)
+        os.close(ours)
+        os.close(theirs)
+    call = next(line for line in said.decode().splitlines() if "GET /api" in line)
+    line = r"\d\d:\d\d:\d\d GET /api/status/req_abcdef… 404 \d+\.\d ms 127\.0\.0\.1"
+    assert re.fullmatch(line, call), call
+
+
+def test_uploads_are_buffered_beside_the_data(tmp_path: Path) -> None:
+    """Where there is room for them; /tmp may be memory."""
+    env = services.environment(tmp_path / DATA)
+    env.pop("TMPDIR", None)
+    process = services.start(env, tmp_path / "log")
+    try:
+        service = services.wait_until_served(process, tmp_path / "log")
+        address = urlsplit(service.url)
+        head = (
+            "POST /api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+            '--b\r\nContent-Disposition: form-data; name="csv"; filename="a.csv"\r\n\r\n'
+        )
+        with socket.create_connection((address.hostname or "", address.port or 0), 30) as half:
+            half.sendall(head.encode() + b"x" * 4_000_000)
+            wait_until(lambda: any_open(process.pid, tmp_path / DATA / ".pixmill" / "uploads"))
+        assert not list((tmp_path / DATA / ".pixmill" / "uploads").iterdir())
+    finally:
+        services.end(process)
+
+
+def any_open(pid: int, folder: Path) -> bool:
+    """Whether a process has a file open in a folder."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if link.readlink().is_relative_to(folder):
+                return True
+    return False
+
+
+def test_an_answer_that_is_broken_off_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """uvicorn has words of its own for it, which are left out; this is what it says."""
+
+    async def breaking(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    with serving(breaking) as url, pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url, trust_env=False)
+    assert [record.msg for record in caplog.records if "uvicorn" in record.name] == [BROKEN_OFF]

@@ -486,7 +486,7 @@ def test_watching_tells_for_how_long_the_service_has_been_away() -> None:
     end = answer("200 OK", standing("COMPLETED", 4))
     told: list[float] = []
     with (
-        broken.server(begun, *[broken.cut, gateway] * 8, end) as service,
+        broken.server(begun, *[broken.cut, broken.cut, gateway, gateway] * 4, end) as service,
         Client(service.url, retries=0) as client,
     ):
         steps = client.watch("req_1", away=told.append)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from pixmill.core.access import Scope
 from pixmill.settings import Settings
@@ -33,7 +33,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
 
 @contextmanager
-def serving(app: FastAPI, connection: type[GuardedConnection] = GuardedConnection) -> Iterator[str]:
+def serving(app: ASGIApp, connection: type[GuardedConnection] = GuardedConnection) -> Iterator[str]:
     """Serve an application until the end of the block; yields its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(

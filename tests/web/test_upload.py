@@ -293,7 +293,7 @@ def test_simultaneous_uploads_with_one_key_make_one_request(
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
     assert requests(service) == 1
-    assert len(list((service.settings.data_dir / ".pixmill").rglob("input.csv"))) == 1
+    assert len(list((service.settings.data_dir / ".pixmill/sheets").rglob("input.csv"))) == 1
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a" * 256, "ü"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("pixmill.calls")
+
+_LONG_ID = re.compile(r"\b((?:req|msg)_[a-z2-7]{6})[a-z2-7]{20}\b")
 
 
 class CallLog:
@@ -52,6 +56,19 @@ class CallLog:
                 *(value if value is not None else "-" for value in fields.values()),
                 extra={"fields": fields},
             )
+
+
+def in_short(fields: Mapping[str, Any]) -> str:
+    """A call for people who watch: ids are cut, and what is not known is left out."""
+    words = (
+        fields["method"],
+        _LONG_ID.sub(r"\1…", fields["path"]),
+        fields["status"] or "broken off",
+        f"{fields['milliseconds']:.1f} ms",
+        f"key {fields['key']}" if fields["key"] else "",
+        fields["address"],
+    )
+    return " ".join(str(word) for word in words if word)
 
 
 def _path(scope: Scope) -> str:

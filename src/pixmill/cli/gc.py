@@ -14,6 +14,7 @@ from pixmill.cli.flags import PLACES, flags_of
 from pixmill.cli.numbers import plural
 from pixmill.cli.places import ensure_store
 from pixmill.cli.words import err, out
+from pixmill.core.errors import InvalidSetting
 from pixmill.core.model import Request
 from pixmill.settings import load_settings
 from pixmill.steps.retention import delete_expired, expired
@@ -33,7 +34,7 @@ def gc(*, dry_run: bool, **given: Any) -> int:
     settings = load_settings(given, os.environ)
     days = settings.retention_days
     if not days:
-        raise click.UsageError(
+        raise InvalidSetting(
             "Requests are kept for ever. Say how long instead: --retention-days 30"
         )
     place = ensure_store(settings)

@@ -44,6 +44,6 @@ def delete_what_expired(service: Service, closing: threading.Event) -> None:
         days=settings.retention_days,
         lease_seconds=settings.lease_seconds,
     ):
-        log.info("deleted %s: it was finished at %s", request.id, request.finished_at)
+        log.info("deleted %s: it was finished on %s", request.id, f"{request.finished_at:%Y-%m-%d}")
         if closing.is_set():
             return

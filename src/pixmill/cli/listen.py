@@ -13,6 +13,8 @@ from pixmill.core.errors import InvalidSetting
 from pixmill.settings import Settings
 
 BACKLOG = 2048
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  # a name for what is given by the user
+"""Hosts that stand for all addresses of this machine, and so are no name for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def _why_not(address: str, port: int, error: OSError) -> str:
 def _name(host: str) -> str:
     """The host as it stands in a URL that others can use."""
     host = host.strip("[]")
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  # all addresses: named by none of them
+    if host in EVERYWHERE:
         return socket.gethostname()
     return _bracketed(host)
 

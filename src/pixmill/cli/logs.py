@@ -8,6 +8,7 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from pixmill.cli import call_log as calls
 from pixmill.settings import Settings
 
 _SECRET = re.compile(r"(pixmill_[a-z2-7]{13})_[a-z2-7]{20,}")
@@ -19,6 +20,20 @@ class PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
         return without_secrets(super().format(record))
+
+
+class TerminalLines(logging.Formatter):
+    """What somebody wants to see who watches: when, what, and how bad if it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        if record.levelno > logging.INFO or record.exc_info:
+            return without_secrets(super().format(record))
+        if record.name == calls.log.name:
+            message = calls.in_short(getattr(record, "fields", {}))
+        else:
+            message = record.getMessage()
+        return without_secrets(f"{self.formatTime(record, self.datefmt)} {message}")
 
 
 class JsonLines(logging.Formatter):
@@ -51,6 +66,9 @@ def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
         handler.setFormatter(JsonLines())
+    elif sys.stderr.isatty():
+        handler.setFormatter(TerminalLines("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     else:
-        handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        handler.setFormatter(PlainLines(form, "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)

@@ -29,7 +29,11 @@ NEWEST = 20
 
 @click.command(short_help="Show how far a request is, or list the newest.")
 @click.argument("request_id", metavar="[ID]", required=False)
-@click.option("--watch", is_flag=True, help="Stay until the request has finished.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Stay until it has finished; a service that is away is tried for a minute.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line each.")
 @remote_flags
 def status(request_id: str | None, *, watch: bool, as_json: bool, **given: Any) -> int:

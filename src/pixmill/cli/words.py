@@ -93,8 +93,11 @@ def show_line(label: str, text: str, style: str = "", console: Console = out) ->
 
 def _show_aside(text: str, console: Console) -> None:
     """Say what belongs to the line before, folded where there is a screen to be narrow."""
-    wide = not console.is_terminal
-    console.print(Padding(Text(text, style="dim"), (0, 0, 0, MARGIN), expand=False), soft_wrap=wide)
+    aside = Text(text, style="dim")
+    if console.is_terminal:
+        console.print(Padding(aside, (0, 0, 0, MARGIN), expand=False), soft_wrap=False)
+    else:
+        console.print(Text(" " * MARGIN) + aside)
 
 
 def _sizes(before: int, after: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from pixmill.core.leases import judge
 from pixmill.ports import Clock, Store
@@ -19,7 +20,7 @@ def recover(store: Store, clock: Clock) -> int:
     lost_leases = store.lost_leases(now=now)
     for lost in lost_leases:
         verdict = judge(lost)
-        log.warning(
+        log.debug(
             "lease lost: %s %s/%s, loss %d%s",
             lost.lease.work,
             lost.lease.request_id,
@@ -28,4 +29,7 @@ def recover(store: Store, clock: Clock) -> int:
             f", image {lost.trying} in hand" if lost.trying is not None else "",
         )
         store.take_back(lost, verdict, now=now)
+    for request_id, parts in Counter(lost.lease.request_id for lost in lost_leases).items():
+        many = "1 part" if parts == 1 else f"{parts} parts"
+        log.warning("taken over: %s of %s from a worker that ended", many, request_id)
     return len(lost_leases)

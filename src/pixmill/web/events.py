@@ -62,7 +62,13 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
         200: {
             "description": "Events until the request is finished: `progress` whenever something"
             " has changed, then `done`. The data of both is a `Progress` as JSON.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": _EXAMPLE,
+                    "x-event-data": {"$ref": "#/components/schemas/Progress"},
+                }
+            },
         },
         204: {"description": "The request is finished, and the client knows it: do not reconnect."},
         **documented(Code.NOT_FOUND, Code.STORAGE_FAILURE),
