@@ -1,4 +1,4 @@
-"""Every query that the store and the keys make finds its documents by an index.
+"""Every query that the store, the keys and the webhooks make finds its documents by an index.
 
 All verbs are driven, every command that the server really gets is collected, and the server is
 asked how it runs it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,15 @@ from pymongo.database import Database
 
 from pixmill.core.leases import Work
 from pixmill.core.model import ImageStatus
-from pixmill.ports import Access, Store
-from pixmill.stores.mongo import MongoAccess, MongoStore, database
+from pixmill.ports import Access, Outbox, Store
+from pixmill.stores.mongo import MongoAccess, MongoOutbox, MongoStore, database
+from pixmill.stores.mongo.layouts import LAYOUT_1, LAYOUT_2
 from tests.contracts.records import NOW, claimed, failed, ingested
 from tests.stores.test_plans import (
     Driven,
     drive_access,
     drive_deletion,
+    drive_outbox,
     drive_reading,
     drive_work,
     verbs,
@@ -43,10 +45,12 @@ FILTERS = {
 
 ALLOWED_SCANS = {
     "keys": "a handful, which people ask for; and whether there is any",
+    "secrets": "a handful",
+    "receipts": "in the order in which they are listed, up to the end of the first page",
 }
 """What may be read from end to end, by an index, and why."""
 
-OURS = ("requests", "work", "images", "products", "idempotency", "keys", "calls")
+OURS = {*LAYOUT_1, *LAYOUT_2}
 
 
 class Collector(monitoring.CommandListener):
@@ -64,7 +68,7 @@ class Collector(monitoring.CommandListener):
             return
         for part in _parts(event.command_name, command):
             shape = json.dumps(_shape(part), default=str, sort_keys=True)
-            self.commands.setdefault(shape, part)
+            self.commands.setdefault(f"{command[event.command_name]} {shape}", part)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Not asked for."""
@@ -138,7 +142,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     return collector
 
 
-def drive(store: Any, access: Any) -> None:
+def drive(store: Any, access: Any, outbox: Any) -> None:
     """Make use of every verb."""
     drive_work(store)
     ingested(store, "req_live", urls=20)
@@ -150,25 +154,33 @@ def drive(store: Any, access: Any) -> None:
     drive_reading(store)
     drive_deletion(store)
     drive_access(access)
+    drive_outbox(store, outbox)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[tuple[MongoStore, MongoAccess, MongoOutbox]]:
+    """The three ports on one database."""
+    with (
+        closing(MongoStore(url)) as store,
+        closing(MongoAccess(url)) as access,
+        closing(MongoOutbox(url)) as outbox,
+    ):
+        yield store, access, outbox
 
 
 def test_every_query_finds_its_documents_by_an_index(mongo_url: str, collector: Collector) -> None:
-    with (
-        closing(MongoStore(mongo_url)) as real_store,
-        closing(MongoAccess(mongo_url)) as real_access,
-        closing(MongoClient[Document](mongo_url)) as client,
-    ):
-        store, access = Driven(real_store), Driven(real_access)
-        drive(store, access)
+    with opened(mongo_url) as real, closing(MongoClient[Document](mongo_url)) as client:
+        driven = [Driven(port) for port in real]
+        drive(*driven)
         target = client.get_default_database()
         wrong = {
             shape: found
             for shape, command in collector.commands.items()
             if (found := faults(target, command))
         }
-    assert verbs(Store) - {"close"} <= store.names, "drive the new verb of the port here too"
-    assert verbs(Access) - {"close"} <= access.names, "drive the new verb of the port here too"
-    assert len(collector.commands) > 60
+    for port, calls in zip((Store, Access, Outbox), driven, strict=True):
+        assert verbs(port) - {"close"} <= calls.names, "drive the new verb of the port here too"
+    assert len(collector.commands) > 80
     assert wrong == {}
 
 
@@ -188,6 +200,13 @@ def test_every_query_finds_its_documents_by_an_index(mongo_url: str, collector: 
         ("idempotency", "by_key"),
         ("idempotency", "by_request"),
         ("keys", "by_age"),
+        ("keys", "by_successor"),
+        ("deliveries", "by_request"),
+        ("deliveries", "due"),
+        ("deliveries", "held"),
+        ("endpoints", "due"),
+        ("attempts", "by_request"),
+        ("receipts", "by_age"),
     ],
     ids=" ".join,
 )
@@ -217,6 +236,6 @@ def driven(mongo: Any) -> Iterator[tuple[str, dict[str, Document]]]:
     with mongo_database(mongo) as url, pytest.MonkeyPatch.context() as patch:
         collector = Collector()
         patch.setattr(database, "MongoClient", partial(MongoClient, event_listeners=[collector]))
-        with closing(MongoStore(url)) as store, closing(MongoAccess(url)) as access:
-            drive(store, access)
+        with opened(url) as ports:
+            drive(*ports)
         yield url, collector.commands

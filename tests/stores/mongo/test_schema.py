@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
-from pixmill.stores.mongo import MongoStore, schema
-from tests.contracts.records import a_request, ingested
+from pixmill.core.limits import SheetLimits
+from pixmill.stores.mongo import MongoOutbox, MongoStore, schema
+from pixmill.stores.mongo.layouts import LAYOUT_1, LAYOUT_2
+from tests.contracts import letters
+from tests.contracts.records import NOW, a_request, ingested
 
 OPEN = """
 import sys
@@ -66,8 +70,8 @@ def test_several_processes_may_make_a_database_at_once(
         opener.stdin.flush()
     answers = [opener.communicate(timeout=120) for opener in openers]
     assert answers == [("[]\n", "")] * 6
-    assert target["meta"].find_one({"_id": "schema"}) == {"_id": "schema", "version": 1}
-    assert set(layout(target)) == {*schema.LAYOUT_1, "meta"}
+    assert target["meta"].find_one({"_id": "schema"}) == {"_id": "schema", "version": 2}
+    assert set(layout(target)) == {*LAYOUT_1, *LAYOUT_2, "meta"}
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(
@@ -83,7 +87,7 @@ def test_a_migration_that_was_cut_short_is_done_again(
     mongo_url: str, target: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies_half_way(target: Database[dict[str, Any]]) -> None:
-        schema.lay_out(target, {"work": schema.LAYOUT_1["work"]})
+        schema.lay_out(target, {"work": LAYOUT_1["work"]})
         raise StorageFailure("the power is gone")
 
     with monkeypatch.context() as patched:
@@ -91,7 +95,7 @@ def test_a_migration_that_was_cut_short_is_done_again(
         with pytest.raises(StorageFailure, match="power"):
             use(mongo_url)
     use(mongo_url)
-    assert set(layout(target)) == {*schema.LAYOUT_1, "meta"}
+    assert set(layout(target)) == {*LAYOUT_1, *LAYOUT_2, "meta"}
 
 
 def test_the_lock_of_a_dead_process_is_taken_over_when_it_is_old(
@@ -101,7 +105,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_when_it_is_old(
     assert schema._locked(target, "dead")
     assert not schema._locked(target, "alive")
     use(mongo_url)
-    assert set(layout(target)) == {*schema.LAYOUT_1, "meta"}
+    assert set(layout(target)) == {*LAYOUT_1, *LAYOUT_2, "meta"}
 
 
 def test_while_another_process_migrates_nobody_else_does(
@@ -114,6 +118,26 @@ def test_while_another_process_migrates_nobody_else_does(
     assert list(layout(target)) == ["meta"]
 
 
+def test_what_the_first_version_wrote_goes_on(
+    mongo_url: str, target: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        patched.setattr(schema, "VERSION", 1)
+        use(mongo_url)
+    with closing(MongoStore(mongo_url)) as other:
+        other.add_request(a_request("req_new"))
+    # As the first version had it.
+    old = target["requests"].find_one_and_delete({"_id": "req_new"})
+    assert old
+    del old["rules"]["limits"]
+    target["requests"].insert_one(old)
+    with closing(MongoStore(mongo_url)) as store, closing(MongoOutbox(mongo_url)) as outbox:
+        assert store.request("req_new") == replace(a_request("req_new"), limits=SheetLimits())
+        store.cancel_request("req_new", now=NOW)
+        assert outbox.deliveries("req_new") == []
+
+
 @pytest.mark.parametrize(
     ("collection", "change"),
     [
@@ -123,6 +147,9 @@ def test_while_another_process_migrates_nobody_else_does(
         ("images", {"unknown": 1}),
         ("work", {"state": "lost"}),
         ("products", {"images": None}),
+        ("requests", {"webhook_events": "all"}),
+        ("deliveries", {"state": "lost"}),
+        ("endpoints", {"due": None}),
     ],
 )
 def test_documents_that_are_none_of_ours_are_refused(
@@ -130,6 +157,7 @@ def test_documents_that_are_none_of_ours_are_refused(
 ) -> None:
     with closing(MongoStore(mongo_url)) as store:
         ingested(store)
+        letters.cancelled(store, "req_hook")
     with pytest.raises(WriteError, match="failed validation"):
         target[collection].update_one({}, {"$set": change})
 
