@@ -258,7 +258,10 @@ class Outbox(Protocol):
         """Return a delivery; raises NotFound."""
 
     def replay(self, delivery_id: str, *, now: float) -> Delivery:
-        """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
+        """Send a delivery again, now, with its schedule begun anew; raises NotFound.
+
+        One that is held is due as soon as its attempt is recorded or its lease lost.
+        """
 
     def add_receipt(self, receipt: Receipt) -> bool:
         """Keep a received message, once for each ``webhook-id``; False if it is there already.

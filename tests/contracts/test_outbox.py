@@ -181,13 +181,45 @@ class TestReplay:
         outbox.record_attempt(again, tried(2), DeliveryState.PENDING, next_at=NOW + 55)
         assert [attempt.number for attempt in outbox.attempts(held.id)] == [1, 2]
 
-    def test_a_replay_takes_over_what_is_in_hand(self, store: Store, outbox: Outbox) -> None:
+    @pytest.mark.parametrize(
+        ("status", "state"),
+        [
+            (204, DeliveryState.DELIVERED),
+            (410, DeliveryState.FAILED),
+            (500, DeliveryState.PENDING),
+        ],
+    )
+    def test_what_is_in_hand_is_replayed_once_its_attempt_is_recorded(
+        self, store: Store, outbox: Outbox, status: int, state: DeliveryState
+    ) -> None:
         cancelled(store)
         held = taken(outbox)
-        outbox.replay(held.id, now=NOW)
-        with pytest.raises(LeaseLost):
-            outbox.record_attempt(held, tried(), DeliveryState.FAILED, next_at=None)
-        assert taken(outbox).id == held.id
+        replayed = outbox.replay(held.id, now=NOW + 3)
+        assert replayed.next_attempt_at == datetime.fromtimestamp(NOW + 3, UTC)
+        assert outbox.claim_delivery("w2", [], now=NOW + 59, lease_seconds=60) is None
+        outbox.keep_body(held, "{}")
+        next_at = NOW + 300 if state is DeliveryState.PENDING else None
+        outbox.record_attempt(held, tried(status=status), state, next_at=next_at)
+        assert outbox.attempts(held.id) == [tried(status=status)]
+        again = taken(outbox, now=NOW + 4, worker="w2")
+        assert (again.id, again.body, again.attempts, again.earlier) == (held.id, "{}", 1, 1)
+        outbox.record_attempt(again, tried(2, status=204), DeliveryState.DELIVERED, next_at=None)
+        assert outbox.delivery(held.id).state is DeliveryState.DELIVERED, "it was one replay"
+        assert outbox.claim_delivery("w1", [], now=NOW + 999, lease_seconds=60) is None
+
+    @pytest.mark.parametrize("how", ["it ran out", "its worker died"])
+    def test_a_replay_is_done_too_if_the_lease_of_what_is_in_hand_is_lost(
+        self, store: Store, outbox: Outbox, how: str
+    ) -> None:
+        cancelled(store)
+        held = taken(outbox)
+        outbox.replay(held.id, now=NOW + 3)
+        if how == "its worker died":
+            store.expire_leases("w1")
+        again = taken(outbox, now=NOW + (4 if how == "its worker died" else 60), worker="w2")
+        assert (again.id, again.attempts) == (held.id, 0)
+        outbox.record_attempt(again, tried(status=204), DeliveryState.DELIVERED, next_at=None)
+        assert outbox.delivery(held.id).state is DeliveryState.DELIVERED, "nothing is left to do"
 
     def test_what_is_unknown_cannot_be_sent_again(self, outbox: Outbox) -> None:
         with pytest.raises(NotFound, match="msg_unknown"):

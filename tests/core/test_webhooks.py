@@ -12,6 +12,7 @@ from pixmill.core.events import Event, parse_events
 from pixmill.core.webhooks import (
     DELAYS,
     Attempt,
+    endpoint_of,
     next_delay,
     parse_secret,
     secret_text,
@@ -134,3 +135,26 @@ def test_events_are_read_in_any_order_and_once_each() -> None:
 def test_an_unknown_event_is_refused_with_what_there_is(asked: str) -> None:
     with pytest.raises(InvalidOption, match=r"request\.completed"):
         parse_events(asked)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://h", "http://h"),
+        ("http://h?order=1", "http://h"),
+        ("http://h#part", "http://h"),
+        ("HTTP://H/hook?token=1", "http://h"),
+        ("http://h:80/", "http://h"),
+        ("http://h:/", "http://h"),
+        ("http://h:0080", "http://h"),
+        ("http://h./", "http://h"),
+        ("https://h:443", "https://h"),
+        ("https://h:80", "https://h:80"),
+        ("http://h:8080?a/b", "http://h:8080"),
+        ("http://[::1]:9000/", "http://[::1]:9000"),
+        ("http://user:pass@h/", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_one_endpoint_has_one_name_however_it_is_written(url: str, endpoint: str) -> None:
+    assert endpoint_of(url) == endpoint

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from hypothesis import strategies as st
 from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
 from pixmill.core.model import Fetched, Notice, Picture
 from pixmill.core.options import Effort, Format, Options
+from pixmill.io import pixel_line
+from pixmill.io.loop import Loop
+from pixmill.io.pixel_children import Ended, PixelChildren
 from pixmill.io.pixels import ChildLimits, Comparer, PixelLimits
 from tests.io import pictures
 from tests.io.turning import WaitingChildren
@@ -418,3 +422,110 @@ def test_a_sheet_full_of_killers_fails_each_of_them_and_no_other():
         results = list(threads.map(result_of, [*[killer] * 30, fetched(SMALL)]))
     pool.close()
     assert results == [ImageErrorCode.WORKER_CRASH] * 30 + [320]
+
+
+def test_a_child_that_is_killed_while_it_starts_ends_nothing() -> None:
+    pool = WaitingChildren(2)
+    for pid in pool.pids():
+        os.kill(pid, signal.SIGKILL)
+    with ThreadPoolExecutor(2) as threads:
+        work = threads.submit(pool.compress, fetched(SMALL), Options())
+        wait_for(lambda: any(line.ready for line in list(pool.children._lines)), 30)
+        assert work.result(20).width == 320
+    pool.close()
+
+
+def test_a_dead_childs_replacement_may_die_too(lone: WaitingChildren) -> None:
+    (pid,) = lone.pids()
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        work = threads.submit(lone.compress, fetched(SMALL), Options())
+        for _ in range(2):
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda dead=pid: lone.pids() not in ([], [dead]))
+            (pid,) = lone.pids()
+        assert work.result(30).width == 320
+
+
+def test_children_that_are_killed_at_every_start_are_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    pool = WaitingChildren(1)
+    with pytest.raises(PixelsUnavailable, match=r"cannot start.*SIGKILL"):
+        pool.compress(fetched(SMALL), Options())
+    pool.close()
+
+
+def test_a_child_that_hangs_at_its_start_is_replaced_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pixel_line, "_START_ALONE_SECONDS", 1.0)
+    pool = WaitingChildren(2)
+    hung, other = pool.pids()
+    os.kill(hung, signal.SIGSTOP)
+    os.kill(other, signal.SIGKILL)
+    assert pool.compress(fetched(SMALL), Options()).width == 320
+    assert hung in pool.pids()
+    monkeypatch.setattr(pixel_line, "_START_SECONDS", 0.0)
+    wait_for(lambda: hung not in pool.pids())
+    monkeypatch.undo()
+    assert pool.compress(fetched(SMALL), Options()).width == 320
+    pool.close()
+
+
+class OwnLoop:
+    """Pixel children whose loop the test turns itself, at times of its choosing."""
+
+    def __init__(self, wall_seconds: float) -> None:
+        self.loop = Loop()
+        limits = ChildLimits(wall_seconds=wall_seconds)
+        self.children: PixelChildren[str] = PixelChildren(1, PixelLimits(), limits, self.loop)
+        self.children.start()
+        self.turn_until(lambda: self.children._lines[0].ready)
+
+    def turn_until(self, condition: Callable[[], bool]) -> list[Ended[str]]:
+        """Turn until it is so; what has ended by then."""
+        ended: list[Ended[str]] = []
+        deadline = time.monotonic() + 20
+        while not condition() and not ended:
+            assert time.monotonic() < deadline
+            self.loop.wait(0.05)
+            ended += self.children.ended(time.monotonic())
+        return ended
+
+    def close(self) -> None:
+        self.children.close()
+        self.loop.close()
+
+
+def test_time_in_which_the_worker_was_frozen_condemns_no_image() -> None:
+    own = OwnLoop(wall_seconds=30)
+    (pid,) = own.children.pids()
+    os.kill(pid, signal.SIGSTOP)  # frozen with its parent, as by `docker pause`
+    own.children.compress("a", fetched(SMALL), Options())
+    frozen = time.monotonic()
+    assert own.children.ended(frozen) == []
+    for hours in (1, 2):
+        assert own.children.ended(frozen + hours * 3600) == []
+    os.kill(pid, signal.SIGCONT)
+    ((_, picture),) = own.turn_until(lambda: False)
+    assert isinstance(picture, Picture)
+    assert own.children.pids() == [pid]
+    own.close()
+
+
+def test_an_answer_that_lies_there_already_is_never_too_late() -> None:
+    own = OwnLoop(wall_seconds=1.5)
+    own.children.compress("a", fetched(SMALL), Options())
+    asked = time.monotonic()
+    assert own.children.ended(asked) == []
+    select.select([own.children._lines[0]._socket], [], [], 20)
+    time.sleep(0.1)
+    own.children._looked = asked + 1  # nothing was frozen; the answer was only not taken yet
+    ((_, picture),) = own.children.ended(asked + 2)
+    assert isinstance(picture, Picture)
+    own.close()

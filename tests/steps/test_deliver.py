@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from pixmill.core.addresses import AddressPolicy
 from pixmill.core.errors import LeaseLost, StorageFailure, StoreUnavailable
 from pixmill.core.webhooks import Delivery, DeliveryState
-from pixmill.io.post import Poster
-from pixmill.steps.deliver import INTERNAL_ERROR, deliver
+from pixmill.io.post import Answer, Poster
+from pixmill.steps.deliver import FOR_SLOW, INTERNAL_ERROR, THREADS, deliver
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.io.origins import Visit, origin
@@ -255,8 +255,8 @@ class TestManyAtOnce:
             a_desk(store, outbox) as desk,
         ):
             for number in range(50):
-                due(store, hanging.url(f"/{number}"), f"req_h{number}")
-                due(store, dripping.url(f"/{number}"), f"req_d{number}")
+                due(store, hanging.url(f"?order={number}"), f"req_h{number}")
+                due(store, dripping.url(f"/{number}").upper(), f"req_d{number}")
             due(store, receiver.url())
             with dispatching(desk, grace_seconds=0):
                 deadline = time.monotonic() + 10
@@ -267,6 +267,37 @@ class TestManyAtOnce:
                 due(store, receiver.url(), "req_b")  # and so does one that comes later
                 receiver.wait_for(2, timeout=10)
                 assert len(hanging.visits) + len(dripping.visits) == 4
+
+    def test_many_endpoints_that_hang_leave_room_for_the_others(
+        self, store: SqliteStore, outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pixmill.steps.deliver.SLOW_SECONDS", 0.1)
+        let_go, waiting, told = threading.Event(), threading.Semaphore(0), threading.Event()
+
+        def post(url: str, _headers: Mapping[str, str], _body: bytes) -> Answer:
+            if "quick" in url:
+                told.set()
+                return Answer(204, None, None, 0.0)
+            if url in seen:  # from its second attempt on, it hangs
+                waiting.release()
+                let_go.wait(60)
+            else:
+                seen.append(url)
+                time.sleep(0.2)
+            return Answer(None, "It did not answer in time.", None, 15.0)
+
+        seen: list[str] = []
+        with a_desk(store, outbox) as desk:
+            for number in range(THREADS * 2):
+                due(store, f"http://slow{number}.example/", f"req_{number}")
+            with dispatching(replace(desk, post=post), grace_seconds=30):
+                for _ in range(FOR_SLOW):
+                    assert waiting.acquire(timeout=60)
+                due(store, "http://quick.example/", "req_quick")
+                assert told.wait(60)
+                settled(outbox, "req_quick")
+                assert not waiting.acquire(timeout=1), "no more than half hang at once"
+                let_go.set()
 
     def test_nobody_is_asked_more_than_a_few_times_a_second_while_nothing_is_due(
         self, store: SqliteStore, outbox: SqliteOutbox

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -363,6 +364,33 @@ def test_a_full_recorder_keeps_the_pump_from_beginning_anything(
     full.clear()
     processing.join(10)
     pump.stop(grace=5)
+    assert codes(store) == ["done"] * 8
+
+
+def test_what_was_kept_back_goes_on_whenever_the_recorder_has_room_again(
+    store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder is full for a source, and for the next turn's first look, and then no more."""
+    kept_back = drained = False
+
+    def full(_: Recorder) -> bool:
+        nonlocal kept_back, drained
+        looker = sys._getframe(1).f_code.co_name
+        if drained or (looker != "_compress" and not kept_back):
+            return False
+        drained = kept_back and looker == "_turn"
+        kept_back = True
+        return True
+
+    monkeypatch.setattr(Recorder, "full", property(full))
+    ingested(store, urls=8)
+    with pumping(store, blobs, in_hand=1) as pump:
+        processing = threading.Thread(
+            target=pump.process_shard, args=(claimed(store, Work.SHARD),), daemon=True
+        )
+        processing.start()
+        processing.join(10)
+        assert not processing.is_alive()
     assert codes(store) == ["done"] * 8
 
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 
+from pixmill.core.addresses import host_of
 from pixmill.core.errors import InvalidSetting
 from pixmill.core.events import Event
 from pixmill.core.model import RequestStatus
@@ -33,6 +35,7 @@ JITTER = 0.1
 
 LONGEST_RETRY_AFTER = 86_400.0
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 ENDINGS = {
     RequestStatus.COMPLETED: Event.COMPLETED,
@@ -162,8 +165,16 @@ def next_delay(
 
 
 def endpoint_of(url: str) -> str:
-    """The part of a URL that hangs or fails together, whatever path of it is called."""
-    return "/".join(url.split("/", 3)[:3])
+    """The part of a URL that hangs or fails together, however it is written: scheme, host, port.
+
+    It never holds a path or query, where tokens live. Empty for a URL that cannot be called.
+    """
+    host = host_of(url)
+    if not host:
+        return ""
+    parts = urlsplit(url)
+    usual = parts.port in {None, DEFAULT_PORTS[parts.scheme]}
+    return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
 
 
 def _signature(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:

@@ -30,8 +30,19 @@ _MOST_DETOURS = 10
 """How often an image may find its child gone through no image's fault. A child that an image ended
 does not count: each image ends two at most, and a sheet may hold any number of such images."""
 
+_SPARE_STARTS = 2
+"""Starts that may fail in a row beyond one for each child: whoever kills all that are starting, or
+lets them starve, ends no worker by it."""
+
 _LOOK_SECONDS = 0.005
 """How often it is looked whether a dying child has ended."""
+
+_CHECK_SECONDS = 1.0
+"""How often children with something in their hands are looked at."""
+
+_LONGEST_GAP = 2.0
+"""Time that counts between two looks. Beyond it this process was frozen, or starved: its children
+may have been too, and what they owe is not overdue for that."""
 
 
 class Comparison(NamedTuple):
@@ -62,11 +73,15 @@ class PixelChildren(Generic[T]):
         self._lines: list[PixelLine[T]] = []
         self._dying: list[PixelLine[T]] = []
         self._queue: deque[Question[T]] = deque()
+        self._starting: list[PixelLine[T]] = []  # those of the lines that were not ready yet
+        self._started_ever = False
+        self._failed_starts = 0  # since a child became ready
+        self._looked: float | None = None
 
     def start(self) -> None:
         """Start all children ahead of the work. Raises PixelsUnavailable."""
         while len(self._lines) + len(self._dying) < self._count:
-            self._lines.append(PixelLine(self._pixel_limits, self._child_limits, self._loop))
+            self._start()
 
     def compress(self, ticket: T, fetched: Fetched, options: Options) -> None:
         """Queue an image."""
@@ -83,27 +98,27 @@ class PixelChildren(Generic[T]):
 
     def ended(self, now: float) -> list[Ended[T]]:
         """What came of images; then give out new ones. Raises PixelsUnavailable."""
+        self._judge(now)
         ended = [
             (question.ticket, self._understood(line, frame))
             for line in self._lines
             for question, frame in _taken(line)
         ]
-        for line in [line for line in self._lines if line.gone or line.seconds_left(now) <= 0]:
-            if not line.gone:
-                line.give_up()
+        for line in [line for line in self._lines if line.gone]:
             self._lines.remove(line)
             self._dying.append(line)
         for line in [line for line in self._dying if line.over(now)]:
             self._dying.remove(line)
             ended += self._buried(line)
-        self._give_out()
+        self._give_out(now)
         return ended
 
     def patience(self, now: float) -> float:
         """Seconds after which to ask for what has ended though nothing happens."""
         if self._dying:
             return _LOOK_SECONDS
-        return min((line.seconds_left(now) for line in self._lines), default=math.inf)
+        left = min((line.seconds_left(now) for line in self._lines), default=math.inf)
+        return left if left == math.inf else min(left, _CHECK_SECONDS)
 
     def busy_for(self) -> float:
         """Seconds for which every child has work at hand, as far as can be told."""
@@ -121,11 +136,27 @@ class PixelChildren(Generic[T]):
         self._lines.clear()
         self._dying.clear()
 
-    def _give_out(self) -> None:
+    def _judge(self, now: float) -> None:
+        """Note who has become ready, and give up on those that take too long."""
+        gap = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        for line in self._lines:
+            if gap > _LONGEST_GAP:
+                line.excuse(gap - _LONGEST_GAP, now)
+            if not line.gone and line.seconds_left(now) <= 0:
+                line.look()  # it may be this process that is late
+                if not line.gone and line.seconds_left(now) <= 0:
+                    line.give_up()
+        if any(line.ready for line in self._starting):
+            self._starting = [line for line in self._starting if not line.ready]
+            self._started_ever = True
+            self._failed_starts = 0
+
+    def _give_out(self, now: float) -> None:
         """Give each image to the child with the fewest, as long as one has too few."""
         if not self._queue:
             return
-        self._start_one()
+        self._start_one(now)
         takers = [line for line in self._lines if line.ready and not line.retiring]
         while self._queue and takers:
             line = min(takers, key=lambda line: len(line.questions))
@@ -134,21 +165,31 @@ class PixelChildren(Generic[T]):
             else:
                 takers.remove(line)
 
-    def _start_one(self) -> None:
+    def _start(self) -> None:
+        line: PixelLine[T] = PixelLine(self._pixel_limits, self._child_limits, self._loop)
+        self._lines.append(line)
+        self._starting.append(line)
+
+    def _start_one(self, now: float) -> None:
         """Start a child where one is missing: one at a time, to see whether it can start."""
         for line in [line for line in self._lines if line.retiring and not line.questions]:
             line.dismiss()
             self._lines.remove(line)
             self._dying.append(line)
         staying = sum(not line.retiring for line in self._lines)
-        if staying + len(self._dying) < self._count and all(line.ready for line in self._lines):
-            self._lines.append(PixelLine(self._pixel_limits, self._child_limits, self._loop))
+        if staying + len(self._dying) < self._count and not any(
+            line.start_patience(now) for line in self._lines
+        ):
+            self._start()
 
     def _buried(self, line: PixelLine[T]) -> list[Ended[T]]:
         """Put right what a child left: blame the first image if need be, move the others."""
         left = line.questions
         failed: list[Ended[T]] = []
         try:
+            if not line.ready:
+                self._count_failed_start(line)
+                return []
             death = line.verdict()
         finally:
             line.close()
@@ -165,6 +206,14 @@ class PixelChildren(Generic[T]):
                 failed.append((left.popleft().ticket, _blame(death)))
         self._queue.extendleft(reversed(left))
         return failed
+
+    def _count_failed_start(self, line: PixelLine[T]) -> None:
+        """Raise PixelsUnavailable unless the next start may well succeed."""
+        self._starting.remove(line)
+        self._failed_starts += 1
+        hopeless = line.refused and not self._started_ever
+        if hopeless or self._failed_starts >= self._count + _SPARE_STARTS:
+            raise line.failed_start()
 
     def _understood(self, line: PixelLine[T], frame: Frame) -> Picture | Comparison | Exception:
         try:

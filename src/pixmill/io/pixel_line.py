@@ -20,6 +20,9 @@ from pixmill.io.pixel_process import ChildLimits, ChildProcess, Death
 T = TypeVar("T")
 
 _START_SECONDS = 60.0
+_START_ALONE_SECONDS = 5.0
+"""How long others wait for a start to succeed before they are started beside it."""
+
 _DYING_SECONDS = 1.0
 _SOCKET_BUFFER = 1 << 20
 """Holds queued images and finished ones, so that neither side waits for the other's scheduling.
@@ -100,6 +103,18 @@ class PixelLine(Generic[T]):
             return math.inf
         return self._since + self._limits.wall_seconds - now
 
+    def start_patience(self, now: float) -> float:
+        """Seconds for which no other child is started, to see first whether this one can."""
+        return 0.0 if self.ready else max(0.0, self._since + _START_ALONE_SECONDS - now)
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """Do not count time in which this process, and maybe the child, stood still."""
+        self._since = min(now, self._since + seconds)
+
+    def look(self) -> None:
+        """Take what the child has said since the loop was turned."""
+        self._on_event(self._socket.fileno(), select.EPOLLIN)
+
     def give_up(self) -> None:
         """End the child, which has taken too long."""
         self._overdue = True
@@ -119,19 +134,23 @@ class PixelLine(Generic[T]):
         return self.process.status is not None
 
     def verdict(self) -> Death | None:
-        """Why the child ended, if it died of the image in work.
-
-        Raises PixelsUnavailable if it never got so far as to take one.
-        """
+        """Why the child ended, if it died of the image in work."""
         status = self.process.status or 0
-        if not self.ready:
-            raise PixelsUnavailable(
-                "The process that handles pixels cannot start"
-                f" ({self.process.last_words()}). Run `pixmill doctor` to see what is missing."
-            )
-        if status == 0 or not self.at_hand:
+        if status == 0 or not self.ready or not self.at_hand:
             return None
         return self.process.death(status, overdue=self._overdue)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a child that never became ready ended by itself: something is missing."""
+        return not self.ready and (self.process.status or 0) > 0
+
+    def failed_start(self) -> PixelsUnavailable:
+        """Why a child never became ready."""
+        return PixelsUnavailable(
+            f"The process that handles pixels cannot start ({self.process.last_words()})."
+            " Run `pixmill doctor` to see what is missing."
+        )
 
     def close(self) -> None:
         """End the child, which holds nothing that could be lost."""

@@ -91,10 +91,13 @@ class ChildProcess:
         self._errors.close()
 
     def last_words(self) -> str:
-        """The last line that it wrote before it was ready."""
+        """The last line that it wrote before it was ready, or what ended it without one."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no reason"
+        if lines:
+            return lines[-1]
+        status = self.status or 0
+        return f"ended with {signal.Signals(-status).name}" if status < 0 else "no reason"
 
     def death(self, status: int, *, overdue: bool) -> Death:
         """Why it ended, if the image in work is to blame for it."""

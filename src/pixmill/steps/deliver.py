@@ -26,6 +26,12 @@ THREADS = 32
 PER_ENDPOINT = 2
 """Deliveries at once, in all and to one endpoint: one that hangs holds up only itself."""
 
+FOR_SLOW = THREADS // 2
+SLOW_SECONDS = 5.0
+MOST_SLOW = 1000
+"""Deliveries at once to all endpoints that took so long last time: many that hang leave room for
+the others. So many slow ones are remembered, those that were slow last."""
+
 LOOK_SECONDS = 0.5
 
 INTERNAL_ERROR = "An internal error kept it from being sent; the service's log has more."
@@ -132,6 +138,7 @@ class Dispatcher:
         self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._in_hand: Counter[str] = Counter()  # deliveries by endpoint
+        self._slow: dict[str, None] = {}  # endpoints, the one that was slow last at the end
         self._freed = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -166,7 +173,7 @@ class Dispatcher:
         with self._lock:
             if self._in_hand.total() >= THREADS:
                 return None
-            busy = [where for where, count in self._in_hand.items() if count >= PER_ENDPOINT]
+            busy = self._busy_endpoints()
         try:
             delivery = self._desk.outbox.claim_delivery(
                 self._name, busy, now=self._desk.clock(), lease_seconds=LEASE_SECONDS
@@ -179,7 +186,14 @@ class Dispatcher:
                 self._in_hand[delivery.endpoint] += 1
         return delivery
 
+    def _busy_endpoints(self) -> set[str]:
+        busy = {where for where, count in self._in_hand.items() if count >= PER_ENDPOINT}
+        if sum(count for where, count in self._in_hand.items() if where in self._slow) >= FOR_SLOW:
+            busy.update(self._slow)
+        return busy
+
     def _send(self, delivery: Delivery) -> None:
+        started = time.monotonic()
         try:
             deliver(self._desk, delivery)
         except (LeaseLost, NotFound) as gone:
@@ -191,8 +205,16 @@ class Dispatcher:
             log.exception("delivery %s met an internal error", delivery.id)
             _record_internal_error(self._desk, delivery)
         finally:
-            with self._lock:
-                self._in_hand[delivery.endpoint] -= 1
-                if not self._in_hand[delivery.endpoint]:
-                    del self._in_hand[delivery.endpoint]
-            self._freed.set()
+            self._free(delivery.endpoint, slow=time.monotonic() - started >= SLOW_SECONDS)
+
+    def _free(self, endpoint: str, *, slow: bool) -> None:
+        with self._lock:
+            self._in_hand[endpoint] -= 1
+            if not self._in_hand[endpoint]:
+                del self._in_hand[endpoint]
+            self._slow.pop(endpoint, None)
+            if slow:
+                self._slow[endpoint] = None
+            if len(self._slow) > MOST_SLOW:
+                del self._slow[next(iter(self._slow))]
+        self._freed.set()

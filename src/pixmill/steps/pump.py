@@ -250,7 +250,7 @@ class Pump:
 
     def _patience(self, now: float) -> float | None:
         """Seconds until there is something to do though nothing ends; None if there is not."""
-        if self._recorder.full:
+        if self._kept_back or self._recorder.full:  # it tells nobody when it has room again
             return BATCH_SECONDS
         waits = [self._batch_due - now] if self._batch else []
         if self._in_hand < self._pace.in_hand:

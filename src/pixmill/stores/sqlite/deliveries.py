@@ -15,7 +15,7 @@ from pixmill.stores.sqlite import requests, rows
 MOST_ATTEMPTS = 100
 """How many attempts of a delivery are kept, the last ones."""
 
-FREE = "token = NULL, worker = NULL"
+FREE = "token = NULL, worker = NULL, replay = 0"
 HELD = " WHERE id = :id AND token = :token"
 
 
@@ -83,7 +83,7 @@ def claim(
     if endpoint is None:
         return None
     row = db.execute(
-        "UPDATE deliveries SET token = ?, worker = ?, due = ? WHERE number ="
+        "UPDATE deliveries SET token = ?, worker = ?, due = ?, replay = 0 WHERE number ="
         " (SELECT number FROM deliveries WHERE state = 'pending' AND endpoint = ?"
         "  ORDER BY due, number LIMIT 1) RETURNING *",
         (secrets.token_hex(16), worker, now + lease_seconds, endpoint),
@@ -119,10 +119,14 @@ def record(
     state: DeliveryState,
     next_at: float | None,
 ) -> None:
-    """Record an attempt and let go of the delivery; raises LeaseLost."""
+    """Record an attempt and let go of the delivery; raises LeaseLost.
+
+    If it was replayed meanwhile, it is due since then, whatever came of this attempt.
+    """
     changed = db.execute(
-        f"UPDATE deliveries SET state = :state, attempts = :number, next_at = :next_at,"
-        f" due = :next_at, {FREE}" + HELD,
+        "UPDATE deliveries SET attempts = :number, earlier = iif(replay, :number, earlier),"
+        " state = iif(replay, 'pending', :state), next_at = iif(replay, next_at, :next_at),"
+        f" due = iif(replay, next_at, :next_at), {FREE}" + HELD,
         {
             "state": state,
             "number": attempt.number,
@@ -152,10 +156,14 @@ def record(
 
 
 def replay(db: sqlite3.Connection, delivery_id: str, now: float) -> Delivery:
-    """Make a delivery due now, with its schedule begun anew; raises NotFound."""
+    """Make a delivery due now, with its schedule begun anew; raises NotFound.
+
+    Who holds it goes on, so that the attempt is recorded; then it is due.
+    """
     row = db.execute(
-        f"UPDATE deliveries SET state = 'pending', earlier = attempts, next_at = :now, due = :now,"
-        f" {FREE} WHERE id = :id RETURNING *",
+        "UPDATE deliveries SET state = 'pending', earlier = attempts, next_at = :now,"
+        " due = iif(token IS NULL, :now, due), replay = (token IS NOT NULL)"
+        " WHERE id = :id RETURNING *",
         {"id": delivery_id, "now": now},
     ).fetchone()
     if row is None:

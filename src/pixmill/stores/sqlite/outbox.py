@@ -66,7 +66,10 @@ class SqliteOutbox:
             return deliveries.find(db, delivery_id)
 
     def replay(self, delivery_id: str, *, now: float) -> Delivery:
-        """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
+        """Send a delivery again, now, with its schedule begun anew; raises NotFound.
+
+        One that is held is due as soon as its attempt is recorded or its lease lost.
+        """
         with self._database.write() as db:
             return deliveries.replay(db, delivery_id, now)
 

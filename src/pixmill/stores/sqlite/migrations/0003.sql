@@ -22,7 +22,8 @@ CREATE TABLE deliveries (
   due        REAL,                         -- the same; while somebody holds it, until when
   body       TEXT,                         -- what is sent, once it was written
   token      TEXT,                         -- of who holds it
-  worker     TEXT
+  worker     TEXT,
+  replay     INTEGER NOT NULL DEFAULT 0    -- 1: once it is not held any more, it is due again
 );
 
 CREATE INDEX deliveries_by_request ON deliveries (request_id, number);
