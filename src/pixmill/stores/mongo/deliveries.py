@@ -23,11 +23,8 @@ from pixmill.stores.mongo.documents import all_of, record_id
 MOST_ATTEMPTS = 100
 """How many attempts of a delivery are kept, the last ones."""
 
-NOBODYS = {"token": "", "worker": ""}
-"""The fields of who holds a delivery, to be taken from one that nobody holds."""
-
-LET_GO: Document = {"$unset": list(NOBODYS)}
-"""The same, as a step of several."""
+LET_GO: Document = {"$unset": ["token", "worker", "replay"]}
+"""Takes from a delivery what it has only while somebody holds it."""
 
 PENDING = {"state": str(DeliveryState.PENDING)}
 BY_DUE = [("due", 1), ("request", 1), ("number", 1)]
@@ -78,7 +75,10 @@ def claim(
         return None
     found = step.deliveries.find_one_and_update(
         {"endpoint": endpoint["_id"], **PENDING},
-        {"$set": {"token": secrets.token_hex(16), "worker": worker, "due": held_until}},
+        {
+            "$set": {"token": secrets.token_hex(16), "worker": worker, "due": held_until},
+            "$unset": {"replay": ""},
+        },
         sort=BY_DUE,
         session=step.session,
         return_document=ReturnDocument.AFTER,
@@ -110,15 +110,19 @@ def record(
     state: DeliveryState,
     next_at: float | None,
 ) -> None:
-    """Record an attempt and let go of the delivery; raises LeaseLost."""
+    """Record an attempt and let go of the delivery; raises LeaseLost.
+
+    If it was replayed meanwhile, it is due since then, whatever came of this attempt.
+    """
     change = {
-        "state": str(state),
         "attempts": attempt.number,
-        "next_at": next_at,
-        "due": next_at,
+        "earlier": _if_replayed(attempt.number, "$earlier"),
+        "state": _if_replayed(PENDING["state"], str(state)),
+        "next_at": _if_replayed("$next_at", next_at),
+        "due": _if_replayed("$next_at", next_at),
     }
     changed = step.deliveries.update_one(
-        _held(delivery), {"$set": change, "$unset": NOBODYS}, session=step.session
+        _held(delivery), [{"$set": change}, LET_GO], session=step.session
     )
     if not changed.matched_count:
         raise _lost(delivery)
@@ -131,11 +135,21 @@ def record(
 
 
 def replay(step: Step, delivery_id: str, now: float) -> Delivery:
-    """Make a delivery due now, with its schedule begun anew; raises NotFound."""
-    anew = {**PENDING, "earlier": "$attempts", "next_at": now, "due": now}
+    """Make a delivery due now, with its schedule begun anew; raises NotFound.
+
+    Who holds it goes on, so that the attempt is recorded; then it is due.
+    """
+    held = {"$gt": ["$token", None]}
+    anew = {
+        **PENDING,
+        "earlier": "$attempts",
+        "next_at": now,
+        "due": {"$cond": [held, "$due", now]},
+        "replay": {"$cond": [held, True, "$$REMOVE"]},
+    }
     found = step.deliveries.find_one_and_update(
         {"_id": delivery_id},
-        [{"$set": anew}, LET_GO],
+        [{"$set": anew}],
         session=step.session,
         return_document=ReturnDocument.AFTER,
     )
@@ -204,6 +218,11 @@ def _hear_of(step: Step, endpoint: str, change: Document, due: float) -> None:
 
 def _due(busy: Collection[str], now: float) -> Document:
     return {"due": {"$lte": now}, "_id": {"$nin": list(busy)}}
+
+
+def _if_replayed(anew: object, usual: object) -> Document:
+    """One of two values, by whether a held delivery was replayed, as MongoDB's own expression."""
+    return {"$cond": [{"$ifNull": ["$replay", False]}, anew, usual]}
 
 
 def _held(delivery: Delivery) -> Document:

@@ -244,6 +244,7 @@ LAYOUT_2 = {
             "body": TEXT,  # what is sent, once it was written
             "token": TEXT,  # of who holds it
             "worker": TEXT,
+            "replay": FLAG,  # once it is not held any more, it is due again
         },
     ),
     # Those that something is on its way to, and when the first of it is due: so that however much

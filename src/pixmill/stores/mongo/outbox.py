@@ -66,7 +66,10 @@ class MongoOutbox:
             return deliveries.find(step, delivery_id)
 
     def replay(self, delivery_id: str, *, now: float) -> Delivery:
-        """Send a delivery again, now, with its schedule begun anew; raises NotFound."""
+        """Send a delivery again, now, with its schedule begun anew; raises NotFound.
+
+        One that is held is due as soon as its attempt is recorded or its lease lost.
+        """
         return self._database.write(lambda step: deliveries.replay(step, delivery_id, now))
 
     # --- receipts ---------------------------------------------------------------------------
