@@ -8,8 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from pixmill.stores.mongo import MongoOutbox, MongoStore
-from tests.contracts.letters import HOOK, cancelled, fail_once
+from pixmill.core.webhooks import Delivery, DeliveryState
+from pixmill.stores.mongo import MongoOutbox, MongoStore, deliveries
+from pixmill.stores.mongo.database import Step
+from tests.contracts.letters import HOOK, cancelled, fail_once, tried
 from tests.contracts.records import NOW
 
 
@@ -67,3 +69,48 @@ def test_many_who_tell_one_endpoint_at_once_lose_no_delivery(
         held.append(delivery.request_id)
     assert sorted(held) == sorted(names)
     assert endpoints(outbox) == {HOOK.removesuffix("/hook"): NOW + 60}
+
+
+def test_what_is_told_while_another_delivery_is_taken_is_due_as_well(
+    store: MongoStore, outbox: MongoOutbox
+) -> None:
+    cancelled(store, "req_a")
+    begun = []
+
+    def change(step: Step) -> Delivery | None:
+        assert step.endpoints.find_one({}, session=step.session)
+        if not begun:  # the transaction has begun, and does not see this
+            begun.append(True)
+            cancelled(store, "req_b")
+        return deliveries.claim(step, "w1", [], now=NOW, lease_seconds=60)
+
+    assert outbox._database.write(change)
+    assert outbox.claim_delivery("w1", [], now=NOW, lease_seconds=60)
+
+
+def test_attempts_recorded_at_once_leave_the_endpoint_due_when_its_first_delivery_is(
+    store: MongoStore, outbox: MongoOutbox
+) -> None:
+    for number in range(16):
+        cancelled(store, f"req_{number}")
+
+    def deliver(number: int) -> None:
+        held = outbox.claim_delivery("w1", [], now=NOW, lease_seconds=60)
+        assert held is not None
+        outbox.record_attempt(held, tried(), DeliveryState.PENDING, next_at=NOW + 10 + number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(deliver, range(16)))
+    assert endpoints(outbox) == {HOOK.removesuffix("/hook"): NOW + 10}
+
+
+def test_of_two_who_make_the_first_secret_at_once_both_have_the_same(outbox: MongoOutbox) -> None:
+    outbox.secrets(now=NOW)
+
+    def first(number: int) -> list[bytes]:
+        return outbox.first_secret(bytes([number]) * 32, now=NOW)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(first, range(8)))
+    assert made == [outbox.secrets(now=NOW)] * 8
+    assert len(made[0]) == 1

@@ -206,12 +206,16 @@ def _set_due(step: Step, endpoint: str) -> None:
 
 
 def _hear_of(step: Step, endpoint: str, change: Document, due: float) -> None:
-    """Change when an endpoint is due, or begin with it."""
+    """Change when an endpoint is due, or begin with it.
+
+    The count makes this a change in any case: who leaves a document as it is collides with nobody.
+    """
     which = {"_id": endpoint}
-    if step.endpoints.update_one(which, change, session=step.session).matched_count:
+    counted = {**change, "$inc": {"writes": 1}}
+    if step.endpoints.update_one(which, counted, session=step.session).matched_count:
         return
     try:
-        step.endpoints.insert_one({**which, "due": due}, session=step.session)
+        step.endpoints.insert_one({**which, "due": due, "writes": 1}, session=step.session)
     except DuplicateKeyError:  # another transaction made it since this one began
         raise collided("tell the same endpoint") from None
 

@@ -249,7 +249,14 @@ LAYOUT_2 = {
     ),
     # Those that something is on its way to, and when the first of it is due: so that however much
     # waits for a busy one, the next delivery to another is found at once.
-    "endpoints": Layout({"_id": TEXT, "due": NUMBER}, (_index("due", "due", "_id"),)),
+    "endpoints": Layout(
+        {
+            "_id": TEXT,
+            "due": NUMBER,
+            "writes": WHOLE,  # counts its changes: makes those collide who change its deliveries
+        },
+        (_index("due", "due", "_id"),),
+    ),
     "attempts": Layout(
         {
             "_id": TEXT,  # delivery and number
