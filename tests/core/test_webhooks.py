@@ -15,6 +15,7 @@ from pixmill.core.webhooks import (
     endpoint_of,
     next_delay,
     parse_secret,
+    retry_seconds,
     secret_text,
     sign,
     verified,
@@ -158,3 +159,28 @@ def test_an_unknown_event_is_refused_with_what_there_is(asked: str) -> None:
 )
 def test_one_endpoint_has_one_name_however_it_is_written(url: str, endpoint: str) -> None:
     assert endpoint_of(url) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7),
+        (" 50000 ", 50_000),
+        ("9" * 400, 86_400),
+        ("Sun, 22 Nov 2026 10:00:00 GMT", 36_000),
+        ("Sunday, 22-Nov-26 10:00:00 GMT", 36_000),
+        ("Sun Nov 22 10:00:00 2026", 36_000),
+        ("Tue, 22 Nov 2033 10:00:00 GMT", 86_400),
+        ("Sat, 21 Nov 2026 10:00:00 GMT", None),
+        ("0", None),
+        ("-5", None),
+        ("1.5", None),
+        ("²", None),
+        ("soon", None),
+        ("", None),
+        ("Sun, 99 Nov 99999 10:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(text: str, seconds: float | None) -> None:
+    assert retry_seconds(text, MOMENT.timestamp()) == seconds

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import pycurl
 import pytest
 
 from pixmill.core.errors import ImageError, ImageErrorCode, PixelsUnavailable
@@ -304,3 +305,17 @@ def test_an_unusable_url_is_refused_before_anything_is_asked(tmp_path: Path) -> 
                 fetcher.fetch(url)
             assert caught.value.code is ImageErrorCode.INVALID_URL
         assert server.connections == 0
+
+
+def test_a_request_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path) -> None:
+    with origin() as server, fetching(tmp_path) as fetcher:
+        fetcher.fetch(server.url())
+        transfers = fetcher.fetcher._transfers
+        elsewhere = pycurl.CurlMulti()
+        elsewhere.add_handle(transfers._idle[0]._curl)  # libcurl refuses to drive it twice
+        with pytest.raises(pycurl.error):
+            fetcher.fetch(server.url())
+        assert not transfers._running
+        assert not transfers._idle
+        elsewhere.close()
+        assert fetcher.fetch(server.url()).body == IMAGE

@@ -150,7 +150,6 @@ def endless(head: bytes, unit: bytes) -> Answer:
     [
         pytest.param(OK + b"\r\n", id="no length"),
         pytest.param(OK + b"Content-Length: 1000000000000\r\n\r\n", id="with length"),
-        pytest.param(b"HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\n", id="redirect"),
     ],
 )
 @pytest.mark.parametrize("spill_bytes", [0, 100_000, 10**9])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -177,15 +178,79 @@ def test_the_last_hop_has_only_what_is_left_of_the_deadline(tmp_path: Path) -> N
     assert time.monotonic() - begun < 1.3
 
 
-def test_a_redirect_that_breaks_off_in_its_body_is_tried_again(tmp_path: Path) -> None:
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: %s\r\n"
+
+
+def _hangs(visit: Visit) -> None:
+    visit.send(MOVED % b"b.jpg" + b"Content-Length: 99\r\n\r\nmov")
+    visit.wait()
+
+
+def _hangs_before_its_body(visit: Visit) -> None:
+    visit.send(MOVED % b"?b" + b"Content-Length: 99\r\n\r\n")
+    visit.wait()
+
+
+def _breaks_off(visit: Visit) -> None:
+    visit.send(MOVED % b"//127.0.0.1:%d/b c.jpg" % visit.connection.getsockname()[1])
+    visit.send(b"Content-Length: 99\r\n\r\nmov")
+    raise Hangup
+
+
+def _is_announced_as_huge(visit: Visit) -> None:
+    visit.send(b"HTTP/1.1 302 Found\r\nContent-Length: 99999999999\r\nlocation: /b\r\n\r\n")
+    raise Hangup
+
+
+def _never_ends(visit: Visit) -> None:
+    visit.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+    visit.send(MOVED % b"/b" + b"Transfer-Encoding: chunked\r\n\r\n")
+    while not visit.closing.is_set():
+        visit.send(b"400\r\n" + bytes(1024) + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [_hangs, _hangs_before_its_body, _breaks_off, _is_announced_as_huge, _never_ends],
+)
+def test_a_redirect_is_followed_whatever_becomes_of_its_body(
+    tmp_path: Path, redirect: Callable[[Visit], None]
+) -> None:
+    limits = FetchLimits(stall=1)
+    with (
+        origin(lambda visit: image(visit) if "b" in visit.path else redirect(visit)) as server,
+        fetching(tmp_path, limits=limits) as fetcher,
+    ):
+        assert fetcher.fetch(server.url("/old/a")).body == IMAGE
+        assert len(server.visits) == 2
+
+
+def test_a_redirect_that_never_says_where_to_is_tried_again(tmp_path: Path) -> None:
     def answer(visit: Visit) -> None:
-        visit.send(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 99\r\n\r\nmov")
-        raise Hangup
+        visit.send(b"HTTP/1.1 302 Found\r\nLoca")
+        visit.wait()
 
     with (
         origin(answer) as server,
-        fetching(tmp_path) as fetcher,
+        fetching(tmp_path, limits=FetchLimits(stall=1)) as fetcher,
         pytest.raises(ImageError) as caught,
     ):
         fetcher.fetch(server.url())
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("status", ["302 Found", "404 Not Found"])
+def test_nobody_waits_for_the_rest_of_an_error_page(tmp_path: Path, status: str) -> None:
+    def answer(visit: Visit) -> None:
+        visit.send(f"HTTP/1.1 {status}\r\nContent-Length: 99\r\n\r\nsorry".encode())
+        visit.wait()
+
+    begun = time.monotonic()
+    with (
+        origin(answer) as server,
+        fetching(tmp_path, limits=FetchLimits(stall=30)) as fetcher,
+        pytest.raises(ImageError) as caught,
+    ):
+        fetcher.fetch(server.url())
+    assert caught.value.http_status == int(status[:3])
+    assert time.monotonic() - begun < 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from email.utils import formatdate
 
 import pytest
 
@@ -64,14 +65,34 @@ def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     assert len(server.visits) == 1
 
 
-def test_retry_after_is_told() -> None:
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_told_however_long_it_is(form: str) -> None:
     def answer(visit: Visit) -> None:
         read_body(visit)
-        visit.respond(status="503 Service Unavailable", headers="Retry-After: 7\r\n")
+        date = formatdate(time.time() + 50_000, usegmt=True)
+        asked = "50000" if form == "seconds" else date
+        visit.send(b"HTTP/1.1 103 Early Hints\r\nRetry-After: 1\r\n\r\n")
+        visit.respond(status="503 Service Unavailable", headers=f"retry-AFTER:{asked}\r\n")
 
     with origin(answer) as server:
         told = post(server.url())
-    assert (told.http_status, told.retry_after) == (503, 7)
+    assert told.http_status == 503
+    assert told.retry_after == pytest.approx(50_000, abs=60)
+
+
+def test_an_earlier_answers_retry_after_is_not_the_next_ones() -> None:
+    def answer(visit: Visit) -> None:
+        read_body(visit)
+        asked = "Retry-After: 7\r\n" if len(server.visits) == 1 else ""
+        visit.respond(status="503 Service Unavailable", headers=asked)
+
+    with origin(answer) as server:
+        poster = Poster(AddressPolicy.parse(LOOPBACK), "pixmill/test")
+        try:
+            told = [poster.post(server.url(), HEADERS, BODY).retry_after for _ in range(2)]
+        finally:
+            poster.close()
+    assert told == [7, None]
 
 
 def test_a_receiver_that_hangs_is_given_up() -> None:

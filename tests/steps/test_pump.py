@@ -18,9 +18,10 @@ from pixmill.core.errors import (
     NotFound,
     PixelsUnavailable,
     StorageFailure,
+    StoreUnavailable,
 )
-from pixmill.core.leases import LOSSES_BEFORE_ALONE, Work, judge
-from pixmill.core.model import Failure, Fetched, Image, Picture, SheetRules, Stored
+from pixmill.core.leases import LOSSES_BEFORE_ALONE, Lease, Work, judge
+from pixmill.core.model import Failure, Fetched, Image, Picture, Request, SheetRules, Stored
 from pixmill.core.options import Options
 from pixmill.steps import pump as pump_module
 from pixmill.steps import recorder as recorder_module
@@ -456,6 +457,80 @@ def test_results_wait_for_their_batch_only_while_others_may_join_them(
     with pumping(store, blobs) as pump:
         pump.process_shard(claimed(store, Work.SHARD))
     assert time.monotonic() - begun < 15
+
+
+class Stumbling(SqliteStore):
+    """A store that is away the first time that each of these is asked of it."""
+
+    stumbled: set[str]
+
+    def _stumble(self, over: str) -> None:
+        if over not in self.stumbled:
+            self.stumbled.add(over)
+            raise StoreUnavailable("The database is locked.")
+
+    def request(self, request_id: str) -> Request:
+        """Away at first."""
+        self._stumble("request")
+        return super().request(request_id)
+
+    def pending_images(self, lease: Lease) -> list[Image]:
+        """Away at first."""
+        self._stumble("pending_images")
+        return super().pending_images(lease)
+
+    def mark_trying(self, lease: Lease, sequence: int) -> None:
+        """Away at first."""
+        self._stumble("mark_trying")
+        super().mark_trying(lease, sequence)
+
+    def complete_shard(self, lease: Lease, *, now: float) -> None:
+        """Away at first."""
+        self._stumble("complete_shard")
+        super().complete_shard(lease, now=now)
+
+    def release(self, lease: Lease) -> None:
+        """Away at first."""
+        self._stumble("release")
+        super().release(lease)
+
+
+ASKED = {"request", "pending_images", "mark_trying", "complete_shard", "release"}
+
+
+@pytest.fixture
+def stumbling(store: SqliteStore) -> Stumbling:
+    """The store, which does not stumble until it is told to."""
+    store.__class__ = Stumbling
+    assert isinstance(store, Stumbling)
+    store.stumbled = set(ASKED)
+    return store
+
+
+def test_a_store_that_is_away_for_a_moment_ends_no_shard(
+    stumbling: Stumbling, blobs: FolderBlobs
+) -> None:
+    ingested(stumbling, urls=2)
+    lease = replace(claimed(stumbling, Work.SHARD), alone=True)
+    stumbling.stumbled.clear()
+    with pumping(stumbling, blobs) as pump:
+        pump.process_shard(lease)
+    assert stumbling.stumbled == ASKED - {"release"}
+    assert codes(stumbling) == ["done"] * 2
+    claimed(stumbling, Work.FINISH)
+
+
+def test_a_store_that_is_away_for_a_moment_gets_back_what_was_not_done(
+    stumbling: Stumbling, blobs: FolderBlobs
+) -> None:
+    ingested(stumbling, urls=2)
+    lease = claimed(stumbling, Work.SHARD)
+    stumbling.stumbled.clear()
+    with pumping(stumbling, blobs) as pump:
+        pump.stop(grace=0)
+        pump.process_shard(lease)
+    assert "release" in stumbling.stumbled
+    assert len(stumbling.pending_images(claimed(stumbling, Work.SHARD))) == 2
 
 
 def _all_at_once(calls: list[Callable[[], None]]) -> None:

@@ -166,6 +166,16 @@ def test_a_large_request_is_told_of_without_its_products(
     assert body["stats"]["images"] == 400
 
 
+def test_an_end_that_a_retry_has_overtaken_is_told_without_products(
+    store: SqliteStore, outbox: SqliteOutbox
+) -> None:
+    delivery = ended(store, outbox, ["Lamp", "Chair"])
+    assert store.retry_failed("req_a", now=NOW + 20) == 1
+    body = written(store, delivery)
+    assert (body["status"], body["processedImages"], body["failedImages"]) == ("COMPLETED", 2, 1)
+    assert (body["products"], body["productsTruncated"]) == ([], True)
+
+
 def test_a_request_without_any_image_saved_nothing(
     store: SqliteStore, outbox: SqliteOutbox
 ) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -130,6 +131,16 @@ def generate(folder: Path, url: str, **values: object) -> str:
     return ran.stdout
 
 
+def event_by_event(contract: dict[str, Any]) -> dict[str, Any]:
+    """The contract without the schema of a stream as a whole, which Schemathesis takes for a list.
+
+    What each event is like stays (`itemSchema`).
+    """
+    answer = contract["paths"]["/api/requests/{requestId}/events"]["get"]["responses"]["200"]
+    assert answer["content"]["text/event-stream"].pop("schema") == {"type": "string"}
+    return contract
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without"])
 def test_no_generated_call_finds_what_the_contract_lacks(tmp_path: Path, *, keyed: bool) -> None:
@@ -148,8 +159,8 @@ def test_no_generated_call_finds_what_the_contract_lacks(tmp_path: Path, *, keye
         ids = requests_of(service, service.access.keys()[0].id if keyed else NOBODY)
         deliveries = [sent.id for name in ids for sent in service.outbox.deliveries(name)]
         with serving(create_app(service)) as url, working(service):
-            contract = httpx.get(f"{url}/api/openapi.json", headers=headers)
-            (tmp_path / "openapi.json").write_bytes(contract.content)
+            contract = httpx.get(f"{url}/api/openapi.json").json()
+            (tmp_path / "openapi.json").write_text(json.dumps(event_by_event(contract)))
             said = generate(
                 tmp_path,
                 url,
@@ -161,7 +172,7 @@ def test_no_generated_call_finds_what_the_contract_lacks(tmp_path: Path, *, keye
                 files=json.dumps([f"images/{name}/0000001.jpg" for name in ids]),
             )
         assert service.outbox.receipts(), "messages were signed so that they are believed"
-    calls = sum(len(methods) for methods in contract.json()["paths"].values())
+    calls = sum(len(methods) for methods in contract["paths"].values())
     assert f"Tested: {calls}\n" in said
     for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
         assert f"✅ {phase}\n" in said

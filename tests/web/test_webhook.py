@@ -205,6 +205,13 @@ def test_messages_are_counted_by_the_address_they_come_from(tmp_path: Path) -> N
     assert "retry-after" in answers[-1].headers
 
 
+def test_a_receiver_without_a_secret_believes_nobody_and_makes_none(tmp_path: Path) -> None:
+    with open_service(Settings(data_dir=tmp_path)) as service, serving(create_app(service)) as url:
+        with httpx.Client(base_url=url) as client:
+            assert "no secret here" in refused(send(client), 401, "webhook_unverified")
+        assert service.outbox.secrets(now=service.clock()) == []
+
+
 def test_secrets_of_the_store_verify_while_they_are_live(tmp_path: Path) -> None:
     with open_service(Settings(data_dir=tmp_path)) as service, serving(create_app(service)) as url:
         now = service.clock()
@@ -260,6 +267,28 @@ def test_a_webhook_that_cannot_be_is_refused(
     refusing: httpx.Client, fields: dict[str, str], said: str
 ) -> None:
     assert said in refused(upload(refusing, **fields), 422, "invalid_option")
+
+
+def test_the_endpoint_of_an_upload_that_was_accepted_before_is_not_judged_again(
+    tmp_path: Path,
+) -> None:
+    def handed_in(allowed: str, key: str, **fields: str) -> httpx.Response:
+        settings = Settings(data_dir=tmp_path, allowed_addresses=allowed)
+        with (
+            open_service(settings) as service,
+            serving(create_app(service)) as url,
+            httpx.Client(base_url=url, timeout=30, headers={"Idempotency-Key": key}) as client,
+        ):
+            return upload(client, webhookUrl="http://127.0.0.1:9000/hook", **fields)
+
+    first = handed_in("127.0.0.1:9000", "once")
+    again = handed_in("", "once")
+    assert (first.status_code, again.status_code) == (202, 202), again.text
+    assert first.json() == again.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    other = handed_in("", "once", webhookEvents="request.failed")
+    refused(other, 422, "idempotency_key_reused")
+    refused(handed_in("", "twice"), 422, "invalid_option")
 
 
 def test_the_services_own_endpoint_is_told_where_an_upload_names_none(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -162,6 +164,23 @@ def next_delay(
         return None
     asked = min(attempt.retry_after or 0.0, LONGEST_RETRY_AFTER)
     return max(delays[number] * (1 + JITTER * jitter), asked)
+
+
+def retry_seconds(text: str, now: float) -> float | None:
+    """Seconds that a ``Retry-After`` asks to wait (RFC 9110 section 10.2.3); None if it asks none.
+
+    It holds seconds or a date; more than can be waited for is cut to that.
+    """
+    text = text.strip()
+    if re.fullmatch("[0-9]+", text):
+        seconds = float(text)
+    else:
+        try:
+            at = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        seconds = at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now
+    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
 
 
 def endpoint_of(url: str) -> str:

@@ -117,7 +117,9 @@ class Fetcher(Generic[T]):
         if addresses is not None:
             self._begin(way, addresses)
             return
-        way.resolve_until = min(way.ends, now + self._limits.connect_timeout)
+        way.resolve_until = way.ends
+        if not self._names.waiting(way.host):
+            self._start_clock(way, now)
         self._nameless.setdefault(way.host, []).append(way)
 
     def _take_names(self) -> None:
@@ -129,11 +131,21 @@ class Fetcher(Generic[T]):
                     self._begin(way, addresses)
                 else:
                     self._ended.append((way.ticket, unknown_name(host)))
+        for name in self._names.begun():
+            for way in self._nameless.get(name, []):
+                self._start_clock(way, now)
         for host, ways in list(self._nameless.items()):
             late = [way for way in ways if way.resolve_until <= now]
             self._ended += [(way.ticket, slow_name(host)) for way in late]
-            if late:
+            if len(late) == len(ways):
+                del self._nameless[host]
+                self._names.forget(host)
+            elif late:
                 self._nameless[host] = [way for way in ways if way not in late]
+
+    def _start_clock(self, way: _Way[T], now: float) -> None:
+        """Its host's name is being looked up: that may take as long as connecting."""
+        way.resolve_until = min(way.ends, now + self._limits.connect_timeout)
 
     def _begin(self, way: _Way[T], addresses: Addresses) -> None:
         seconds = way.ends - time.monotonic()

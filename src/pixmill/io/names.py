@@ -10,7 +10,6 @@ import queue
 import re
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable
 
 Addresses = tuple[str, ...]
@@ -36,8 +35,9 @@ class Names:
         self._wake = wake
         self._known: dict[str, tuple[float, Addresses]] = {}
         self._asked: set[str] = set()
-        self._line: deque[str] = deque()  # asked, but no thread for it yet
+        self._line: dict[str, None] = {}  # asked, but no thread for it yet; in order
         self._found: queue.SimpleQueue[tuple[str, Addresses]] = queue.SimpleQueue()
+        self._begun: list[str] = []
         self._busy = 0
 
     def addresses(self, name: str, now: float) -> Addresses | None:
@@ -47,9 +47,24 @@ class Names:
             return addresses
         if name not in self._asked:
             self._asked.add(name)
-            self._line.append(name)
+            self._line[name] = None
             self._look_up()
         return None
+
+    def waiting(self, name: str) -> bool:
+        """Whether no thread has begun yet to look up a name that was asked for."""
+        return name in self._line
+
+    def begun(self) -> list[str]:
+        """The names that threads have begun to look up since."""
+        begun, self._begun = self._begun, []
+        return begun
+
+    def forget(self, name: str) -> None:
+        """Do not look up a name for which nobody waits any more, unless that has begun."""
+        if name in self._line:
+            del self._line[name]
+            self._asked.discard(name)
 
     def found(self, now: float) -> list[tuple[str, Addresses]]:
         """The names that were looked up since; without addresses if they have none."""
@@ -73,8 +88,11 @@ class Names:
     def _look_up(self) -> None:
         while self._line and self._busy < _MOST_AT_ONCE:
             self._busy += 1
+            name = next(iter(self._line))
+            del self._line[name]
+            self._begun.append(name)
             # A daemon: nobody waits for a name server at the end.
-            threading.Thread(target=self._ask, args=(self._line.popleft(),), daemon=True).start()
+            threading.Thread(target=self._ask, args=(name,), daemon=True).start()
 
     def _ask(self, name: str) -> None:
         try:

@@ -14,6 +14,7 @@ import pycurl
 
 from pixmill.core.addresses import AddressPolicy, check_url
 from pixmill.core.errors import ImageError, InvalidOption
+from pixmill.core.webhooks import retry_seconds
 from pixmill.io.curl_errors import image_error
 from pixmill.io.guard import Guard
 
@@ -83,8 +84,9 @@ class Poster:
             host = check_url(url)
         except ImageError as refused:
             return Answer(None, refused.message, None, 0.0)
-        status, error = self._perform(url, host, headers, body)
-        retry_after = self._curl.getinfo(pycurl.RETRY_AFTER) or None
+        head = _Head()
+        status, error = self._perform(url, host, headers, body, head)
+        retry_after = retry_seconds(head.retry_after, time.time())
         return Answer(
             status,
             error,
@@ -98,7 +100,7 @@ class Poster:
         self._curl.close()
 
     def _perform(
-        self, url: str, host: str, headers: Mapping[str, str], body: bytes
+        self, url: str, host: str, headers: Mapping[str, str], body: bytes, head: _Head
     ) -> tuple[int | None, str | None]:
         self._guard.reset()
         curl = self._curl
@@ -106,6 +108,7 @@ class Poster:
         curl.setopt(pycurl.POSTFIELDS, body)
         lines = [f"{name}: {value}" for name, value in headers.items()]
         curl.setopt(pycurl.HTTPHEADER, [*lines, "Expect:"])
+        curl.setopt(pycurl.HEADERFUNCTION, head.read)
         curl.setopt(pycurl.WRITEFUNCTION, _Discarded().write)
         try:
             curl.perform()
@@ -175,6 +178,21 @@ def check_endpoint(url: str, policy: AddressPolicy) -> None:
             f"The webhook URL cannot be used: {host} is refused, since {refusals[0]}."
             " If it should be notified, add it to PIXMILL_ALLOWED_ADDRESSES."
         )
+
+
+class _Head:
+    """Keeps the Retry-After of an answer: libcurl itself would cut it to six hours."""
+
+    def __init__(self) -> None:
+        self.retry_after = ""
+
+    def read(self, line: bytes) -> None:
+        """Look at one line of the head."""
+        name, _, value = line.decode("latin-1").partition(":")
+        if name.startswith("HTTP/"):  # another answer begins, after one such as 103
+            self.retry_after = ""
+        elif name.lower() == "retry-after":
+            self.retry_after = value
 
 
 class _Discarded:

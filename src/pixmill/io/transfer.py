@@ -1,8 +1,8 @@
 """One libcurl handle: its fixed options, the address guard, and one request at a time.
 
 The callbacks are called from C: an exception there would only be printed, so what goes wrong is
-remembered and raised once libcurl has returned. There are no callbacks for headers, and error pages
-are read like images, within the same limits.
+remembered and raised once libcurl has returned. Headers are only collected, which costs next to
+nothing, and what is no image is not kept.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from pixmill.core.errors import ImageError, ImageErrorCode
 from pixmill.io.body import Body, too_large
 from pixmill.io.curl_errors import image_error
 from pixmill.io.guard import Guard
+from pixmill.io.head import Head
 from pixmill.io.limits import FetchLimits
 
 _ACCEPT = "Accept: image/jpeg,image/png,image/webp;q=0.9,image/*;q=0.8,*/*;q=0.5"
 _BUFFER = 128 * 1024
+_STOP = -1
+_MOST_PAGE_BYTES = 16 * 1024
+"""What is read of an error page or a redirect's, to use the connection again."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -52,7 +56,10 @@ class Transfer:
         self._spill_folder = spill_folder
         self._host = ""
         self._known: list[str] = []
+        self._url = ""
+        self._head = Head()
         self._body = Body(limits, spill_folder)
+        self._page_bytes = 0
         self._curl = pycurl.Curl()
         self._set_fixed_options(user_agent, ca_file)
 
@@ -70,12 +77,15 @@ class Transfer:
         """
         self._resolve(url, host, addresses)
         self._guard.reset()
-        self._host = host
+        self._url, self._host = url, host
+        self._head = Head()
         self._body = Body(self._limits, self._spill_folder)
+        self._page_bytes = 0
         curl = self._curl
         curl.setopt(pycurl.URL, url)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
-        curl.setopt(pycurl.WRITEFUNCTION, self._body.write)
+        curl.setopt(pycurl.HEADERFUNCTION, self._head.add)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
         return curl
 
     def answer(self, problem: tuple[int, str] | None) -> Answer:
@@ -99,25 +109,39 @@ class Transfer:
             port = urlsplit(f"//{rest}").port or _PORTS[scheme.lower()]
             places = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
             known = [f"+{host}:{port}:{places}"]  # with a +, it is forgotten after a minute
-        if known != self._known:
+        if known or self._known:  # each time, since libcurl forgets what it was told
             self._known = known
             self._curl.setopt(pycurl.RESOLVE, known)
 
     def _answer(self, problem: tuple[int, str] | None) -> Answer:
         curl, body = self._curl, self._body
         status: int = curl.getinfo(pycurl.RESPONSE_CODE)
-        if problem is not None and status < 400:  # an HTTP error has said all there is to know
+        # An HTTP error has said all there is to know, and so has a redirect.
+        if problem is not None and (status < 300 or (status < 400 and not self._head.whole)):
             raise self._failure(*problem)
         if 200 <= status <= 299:
             if not body.size:
                 raise self._empty()
             return Answer(status, body=body)
-        location = curl.getinfo_raw(pycurl.REDIRECT_URL)
+        location = curl.getinfo_raw(pycurl.REDIRECT_URL)  # set only if the body came, too
         return Answer(
             status,
-            location=location and location.decode(errors="replace"),
+            location=location.decode(errors="replace")
+            if location
+            else self._head.target(self._url),
             retry_after=curl.getinfo(pycurl.RETRY_AFTER) or None,
         )
+
+    def _write(self, data: bytes) -> int | None:
+        """Take a piece of the body; anything but None ends the transfer."""
+        if self._body.size or self._head.status < 300:
+            return self._body.write(data)
+        # A page that has not come at once is not worth waiting for, nor is a long one.
+        self._page_bytes += len(data)
+        length = self._head.length
+        if length is None:  # its end may be there already, for all we can tell
+            return None if self._page_bytes <= _MOST_PAGE_BYTES else _STOP
+        return None if self._page_bytes >= length else _STOP
 
     def _empty(self) -> ImageError:
         # A server that did not say that there is nothing may have been cut off in its first words.

@@ -45,9 +45,13 @@ class Transfers(Generic[W]):
         ``addresses`` are the host's, if it has a name.
         """
         transfer = self._idle.pop() if self._idle else self._make()
-        curl = transfer.begin(url, host, seconds, addresses)
+        try:
+            curl = transfer.begin(url, host, seconds, addresses)
+            self._multi.add_handle(curl)
+        except Exception:
+            transfer.close()
+            raise
         self._running[curl] = (transfer, whose)
-        self._multi.add_handle(curl)
 
     def ended(self) -> list[tuple[W, Answer | Exception]]:
         """What came of the requests that have ended; an ImageError where there is no answer."""

@@ -6,8 +6,10 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from functools import partial
+from typing import TypeVar, assert_never
 
 from pixmill.core.addresses import host_of
 from pixmill.core.errors import ImageError, ImageErrorCode, PixmillError
@@ -17,10 +19,13 @@ from pixmill.core.retry import retry_delay
 from pixmill.core.schedule import Schedule
 from pixmill.ports import Blobs, Clock, Store, Workshop
 from pixmill.steps.gate import Gate
+from pixmill.steps.patience import patiently
 from pixmill.steps.process import Result, discard, original_of
 from pixmill.steps.recorder import OpenShard, Recorder
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 OVERLOADED = {429, 503}
 """HTTP statuses by which a host asks for fewer requests (RFC 6585, RFC 9110)."""
@@ -112,8 +117,8 @@ class Pump:
         A shard whose lease is lost is left to its new holder. When the pump stops, what has no
         outcome yet is handed back.
         """
-        request = self._store.request(lease.request_id)
-        images = self._store.pending_images(lease)
+        request = self._patiently(lambda: self._store.request(lease.request_id))
+        images = self._patiently(lambda: self._store.pending_images(lease))
         shard = OpenShard(lease, len(images))
         jobs = [Job(shard, image, request, host_of(image.url)) for image in images]
         with self._lock:
@@ -129,9 +134,9 @@ class Pump:
             with self._lock:
                 del self._open[lease.token]
         if not shard.missing:
-            self._store.complete_shard(lease, now=self._clock())
+            self._patiently(lambda: self._store.complete_shard(lease, now=self._clock()))
         elif self._stopping:
-            self._store.release(lease)
+            self._patiently(lambda: self._store.release(lease))
 
     def hungry(self) -> bool:
         """Whether the pump could use another shard."""
@@ -166,12 +171,16 @@ class Pump:
         Images that were in hand at a death come last: the others need not wait for the next one.
         """
         for job in sorted(jobs, key=lambda job: job.image.strikes):
-            self._store.mark_trying(shard.lease, job.image.sequence)
+            self._patiently(partial(self._store.mark_trying, shard.lease, job.image.sequence))
             left = shard.missing - 1  # counted first: the image may be over before _add returns
             self._add([job])
             shard.wait(until_missing=left)
             if shard.over:
                 return
+
+    def _patiently(self, call: Callable[[], R]) -> R:
+        """Ask the store, which may be away for a moment."""
+        return patiently(call, hurried=lambda: self._stopping)
 
     def _add(self, jobs: list[Job]) -> None:
         with self._lock:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pixmill.core.errors import PixmillError, StoreUnavailable
+from pixmill.core.errors import PixmillError
 from pixmill.core.leases import Lease
 from pixmill.core.model import Outcome
 from pixmill.ports import Blobs, Clock, Store
+from pixmill.steps.patience import patiently
 from pixmill.steps.process import Result
 
 log = logging.getLogger(__name__)
@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 512
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Results, and bytes of their pictures, that may wait before no more are brought."""
-
-PATIENCE_SECONDS = 60.0
-"""How long a store may be away before the worker stops; its leases then bring the work back."""
 
 
 @dataclass(eq=False, slots=True)
@@ -117,22 +114,10 @@ class Recorder:
             outcomes.setdefault(shard, []).append(outcome)
             files |= its_files
         self._blobs.put_all(files)
-        lost = self._record({shard.lease: recorded for shard, recorded in outcomes.items()})
+        by_lease = {shard.lease: recorded for shard, recorded in outcomes.items()}
+        lost = patiently(lambda: self._store.record_outcomes(by_lease, now=self._clock()))
         for shard, recorded in outcomes.items():
             if shard.lease.token in lost:
                 shard.abandon()
             else:
                 shard.settle(len(recorded))
-
-    def _record(self, outcomes: dict[Lease, list[Outcome]]) -> set[str]:
-        """Record outcomes, trying again while the store is away."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = 0.1
-        while True:
-            try:
-                return self._store.record_outcomes(outcomes, now=self._clock())
-            except StoreUnavailable:
-                if time.monotonic() + pause > give_up:
-                    raise
-                time.sleep(pause)
-                pause = min(5.0, pause * 2)

@@ -34,9 +34,18 @@ def event_body(store: Store, delivery: Delivery, url_of: UrlOf, service_url: str
     }
     if delivery.event in ENDINGS.values():
         room = MOST_BYTES - len(_json(body).encode()) + 1  # the first needs no comma
-        products = _products(store, request, url_of, room)
+        products = None if _went_on(request, delivery) else _products(store, request, url_of, room)
         body["products"], body["productsTruncated"] = products or [], products is None
     return _json(body)
+
+
+def _went_on(request: Request, delivery: Delivery) -> bool:
+    """Whether a request is no longer as the delivery tells of it, for instance by a retry."""
+    return (request.status, request.processed_images, request.failed_images) != (
+        delivery.status,
+        delivery.processed_images,
+        delivery.failed_images,
+    )
 
 
 def _products(

@@ -33,7 +33,8 @@ DeliveryId = Annotated[str, Path(description="The `deliveryId`, which is the `we
 def list_deliveries(service: Services, caller: Reader, request_id: RequestId) -> DeliveryLog:
     """Every webhook of a request, oldest first: where it stands, and what became of each attempt.
 
-    A request has none if neither its upload nor the service named a URL.
+    A request has none if neither its upload nor the service named a URL. Of the URL, only scheme,
+    host and port are shown.
     """
     request = owned(service, caller, request_id)
     found = service.outbox.deliveries(request.id)
@@ -78,7 +79,7 @@ def _shown(delivery: Delivery, outbox: Outbox) -> WebhookDelivery:
         delivery_id=delivery.id,
         request_id=delivery.request_id,
         event=delivery.event,
-        url=delivery.url,
+        url=delivery.endpoint,  # no more of it: the service's own URL may hold a token
         state=delivery.state,
         attempts_made=delivery.attempts,
         next_attempt_at=delivery.next_attempt_at,

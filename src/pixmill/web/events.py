@@ -52,6 +52,21 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
 
 """
 
+_EVENT = {
+    "type": "object",
+    "description": "Each event of the stream.",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["progress", "done"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Progress"},
+        },
+    },
+}
+
 
 @router.get(
     "/requests/{request_id}/events",
@@ -66,7 +81,7 @@ data: {"requestId":"req_4c7t2yqm5ghx3vd6w7ze2kbnoa","status":"COMPLETED","proces
                 "text/event-stream": {
                     "schema": {"type": "string"},
                     "example": _EXAMPLE,
-                    "x-event-data": {"$ref": "#/components/schemas/Progress"},
+                    "itemSchema": _EVENT,  # OpenAPI 3.2's word; older readers go by the schema
                 }
             },
         },

@@ -87,7 +87,7 @@ _DELIVERY = WebhookDelivery(
     delivery_id=_WEBHOOK_ID,
     request_id=REQUEST,
     event=Event.COMPLETED,
-    url="https://shop.example/hook",
+    url="https://shop.example",
     state=DeliveryState.PENDING,
     attempts_made=1,
     next_attempt_at=datetime(2026, 11, 22, 6, 26, 50, tzinfo=UTC),

@@ -58,10 +58,16 @@ FORM = {
 }
 
 
-def told(service: Services, form: UploadForm) -> Webhook | None:
-    """Who is told of the request. A URL that would never be called is refused now."""
+def told(
+    service: Services, caller: Submitter, form: UploadForm, key: IdempotencyKey = None
+) -> Webhook | None:
+    """Who is told of the request. A URL that would never be called is refused now.
+
+    Not so if the upload was accepted before: that answer hangs on no name server.
+    """
     url = form.webhook_url or service.settings.webhook_url
-    if form.webhook_url:
+    known = key and service.store.accepted(caller.owner, key, now=service.clock())
+    if form.webhook_url and not known:
         check_endpoint(url, AddressPolicy.parse(service.settings.allowed_addresses))
     if form.webhook_events and not url:
         raise InvalidOption(

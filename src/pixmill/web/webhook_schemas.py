@@ -37,13 +37,15 @@ class WebhookMessage(Schema):
     total_images: _Count
     processed_images: _Count = Field(description="Successes at that moment.")
     failed_images: _Count = Field(description="Failures at that moment.")
-    stats: ResultTotals
+    stats: ResultTotals = Field(
+        description="Of the moment of the first attempt, which may be later than the counts."
+    )
     products: tuple[ProductStatus, ...] = Field(
         description="All products, when the request has ended; empty before."
     )
     products_truncated: bool = Field(
-        description="Whether the products were left out, because the body would have passed 20 kB:"
-        " page through them at `statusUrl`."
+        description="Whether the products were left out, because the body would have passed 20 kB,"
+        " or because they were no longer those of the event: page through them at `statusUrl`."
     )
     status_url: _Url
     download_url: _Url
@@ -65,7 +67,10 @@ class WebhookDelivery(Schema):
     delivery_id: WebhookId
     request_id: RequestId
     event: Event
-    url: str
+    url: str = Field(
+        description="Where it goes: scheme, host and port. Path and query may hold a token, and are"
+        " not shown."
+    )
     state: DeliveryState = Field(
         description="pending: will be sent; delivered: was taken; failed: given up."
     )
