@@ -52,18 +52,36 @@ def test_settings_and_flags_that_documents_name_exist(page: Path) -> None:
 def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "dependencies.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    for dependency in named:
+    groups = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    for dependency in [dependency for group in groups for dependency in group]:
         name = re.split(r"[<>=\[]", dependency)[0]
         assert name in reasons, f"docs/dependencies.md says nothing of {name}"
 
 
 def test_the_lock_files_hold_every_dependency_with_its_hash() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    locked = (ROOT / "requirements" / "run.txt").read_text()
-    for dependency in project["project"]["dependencies"]:
-        name = re.split(r"[<>=\[]", dependency)[0]
-        assert re.search(rf"^{name}==.*\\\n +--hash=", locked, re.MULTILINE), name
+    run = project["project"]["dependencies"]
+    wanted = {
+        "run": run,
+        "fleet": run + project["project"]["optional-dependencies"]["fleet"],
+        "dev": run + project["dependency-groups"]["dev"],
+        "servers": project["dependency-groups"]["servers"],
+    }
+    for file, dependencies in wanted.items():
+        locked = (ROOT / "requirements" / f"{file}.txt").read_text()
+        for dependency in dependencies:
+            name = re.split(r"[<>=\[]", dependency)[0]
+            assert re.search(rf"^{name}==.*\\\n +--hash=", locked, re.MULTILINE), (file, name)
+
+
+def test_development_knows_the_packages_of_the_fleet() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    fleet = project["project"]["optional-dependencies"]["fleet"]
+    assert set(fleet) <= set(project["dependency-groups"]["dev"])
 
 
 def test_error_codes_that_documents_name_exist() -> None:

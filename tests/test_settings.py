@@ -35,7 +35,7 @@ def test_a_folder_with_odd_characters_is_found_again(tmp_path: Path) -> None:
     assert (folder / "pixmill.db").exists()
 
 
-@pytest.mark.parametrize("store", ["sqlite:pixmill.db", "file:///x", "mongodb://h/db", "x.db"])
+@pytest.mark.parametrize("store", ["sqlite:pixmill.db", "file:///x", "mysql://h/db", "x.db"])
 def test_a_store_that_is_no_store_is_refused(store: str) -> None:
     with pytest.raises(InvalidSetting, match="PIXMILL_STORE must look like sqlite:///"):
         wiring.open_store(load_settings({"store": store}, {}))

@@ -281,6 +281,9 @@ class Outbox(Protocol):
     def add_secret(self, secret: bytes, *, now: float, others_until: float) -> None:
         """Make a secret the newest; the others stay live until a moment, so that both verify."""
 
+    def close(self) -> None:
+        """Let go of connections and files."""
+
 
 class Access(Protocol):
     """API keys, and how often they were used lately. Raises like Store."""
@@ -313,6 +316,9 @@ class Access(Protocol):
         Windows are numbered upwards; what was counted in earlier ones is forgotten. The counts
         hold over all processes, but need not survive a power cut.
         """
+
+    def close(self) -> None:
+        """Let go of connections and files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +357,13 @@ class Workshop(Protocol[T]):
 class Blobs(Protocol):
     """Where images and sheets lie, under keys such as ``images/<request>/0000001.jpg``.
 
-    Raises StorageFailure when something cannot be stored or read.
+    Raises StorageFailure when something cannot be stored or read, and StoreUnavailable when the
+    place is away for a moment, and has been for longer than a short while of trying again.
     """
+
+    @property
+    def near(self) -> bool:
+        """Whether opening a file costs less than handing that to a thread would."""
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
         """Store a whole file durably, in place of any earlier one, or leave things as they were."""
@@ -365,6 +376,13 @@ class Blobs(Protocol):
 
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking; raises NotFound."""
+
+    def open_known(self, key: str) -> tuple[BlobInfo, BinaryIO]:
+        """Open a stored file and return what is known of this very file; raises NotFound.
+
+        Where files are far away, this costs one way there and back; ``look`` and ``open`` cost two,
+        between which the file may be replaced.
+        """
 
     def look(self, key: str) -> BlobInfo:
         """Return what is known of a stored file; raises NotFound."""

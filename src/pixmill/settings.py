@@ -45,9 +45,15 @@ class Settings(BaseSettings):
         Path("pixmill-data"), description="Folder in which the default store and blobs live."
     )
     store: str = Field(
-        "", description="Store: sqlite:///path/to/file.db. Default: pixmill.db in the data folder."
+        "",
+        description="Store: sqlite:///path/to/file.db, or mongodb://host/database of a replica set."
+        " Default: pixmill.db in the data folder.",
     )
-    blobs: str = Field("", description="Images: file:///folder. Default: the data folder.")
+    blobs: str = Field(
+        "",
+        description="Images: file:///folder, or s3://bucket/prefix, reached as the AWS_ variables"
+        " say. Default: the data folder.",
+    )
     engine: Literal["local"] = Field("local", description="Who works: worker processes here.")
     host: str = Field(
         "127.0.0.1", description="Address that `serve` listens on. Others than loopback need a key."

@@ -9,25 +9,37 @@ from pathlib import Path
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
+from pixmill.blobs.s3 import S3Blobs
+from pixmill.blobs.s3_place import s3_place
 from pixmill.ports import Access, Blobs, Outbox, Store
+from pixmill.stores.mongo import MongoAccess, MongoOutbox, MongoStore
 from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
+from tests.servers.s3 import S3Server, s3_environment
 
 
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(params=["sqlite", "mongo"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an empty store of each kind lies: a file, or the URL of a database."""
+    if request.param == "sqlite":
+        return tmp_path / "pixmill.db"
+    url: str = request.getfixturevalue("mongo_url")
+    return url
+
+
+@pytest.fixture
+def store(place: Path | str) -> Iterator[Store]:
     """An empty store of each kind."""
-    assert request.param == "sqlite"
-    made = SqliteStore(tmp_path / "pixmill.db")
-    yield made
-    made.close()
+    with closing(MongoStore(place) if isinstance(place, str) else SqliteStore(place)) as made:
+        yield made
 
 
-@pytest.fixture(params=["sqlite"])
-def open_access(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Access]]:
-    """Opens the access of each kind that belongs to the store, as each process does."""
-    assert request.param == "sqlite"
+@pytest.fixture
+def open_access(place: Path | str) -> Iterator[Callable[[], Access]]:
+    """Opens the access that belongs to the store, as each process does."""
     with ExitStack() as opened:
-        yield lambda: opened.enter_context(closing(SqliteAccess(tmp_path / "pixmill.db")))
+        yield lambda: opened.enter_context(
+            closing(MongoAccess(place) if isinstance(place, str) else SqliteAccess(place))
+        )
 
 
 @pytest.fixture
@@ -36,12 +48,13 @@ def access(open_access: Callable[[], Access]) -> Access:
     return open_access()
 
 
-@pytest.fixture(params=["sqlite"])
-def open_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Outbox]]:
-    """Opens the outbox of each kind that belongs to the store, as each process does."""
-    assert request.param == "sqlite"
+@pytest.fixture
+def open_outbox(place: Path | str) -> Iterator[Callable[[], Outbox]]:
+    """Opens the outbox that belongs to the store, as each process does."""
     with ExitStack() as opened:
-        yield lambda: opened.enter_context(closing(SqliteOutbox(tmp_path / "pixmill.db")))
+        yield lambda: opened.enter_context(
+            closing(MongoOutbox(place) if isinstance(place, str) else SqliteOutbox(place))
+        )
 
 
 @pytest.fixture
@@ -50,8 +63,11 @@ def outbox(open_outbox: Callable[[], Outbox]) -> Outbox:
     return open_outbox()
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     """Empty blobs of each kind."""
-    assert request.param == "folder"
-    return FolderBlobs(tmp_path / "blobs")
+    if request.param == "folder":
+        return FolderBlobs(tmp_path / "blobs")
+    server: S3Server = request.getfixturevalue("s3")
+    place = s3_place(f"s3://{server.bucket()}/some/prefix", s3_environment(server.endpoint))
+    return S3Blobs(place)

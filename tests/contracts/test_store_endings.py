@@ -7,7 +7,14 @@ import threading
 import pytest
 
 from pixmill.core.errors import ImageErrorCode, LeaseLost, NotFound, WrongState
-from pixmill.core.leases import LOSSES_BEFORE_GIVING_UP, Lease, Work
+from pixmill.core.leases import (
+    LOSSES_BEFORE_ALONE,
+    LOSSES_BEFORE_GIVING_UP,
+    STRIKES_BEFORE_CRASH,
+    Lease,
+    Work,
+    judge,
+)
 from pixmill.core.model import Failure, ImageStatus, Outcome, Request, RequestStatus
 from pixmill.ports import Store
 from tests.contracts.records import (
@@ -31,6 +38,11 @@ def counted(request: Request) -> tuple[int, int]:
 def references(store: Store, request_id: str, status: ImageStatus) -> int:
     """References of a request's images of a status."""
     return sum(image.references for image in store.images(request_id, status=status))
+
+
+def sequences(store: Store, status: ImageStatus) -> list[int]:
+    """The images of a status of the only request."""
+    return [image.sequence for image in store.images("req_a", status=status)]
 
 
 def outcomes_of(shard: Lease) -> list[Outcome]:
@@ -69,6 +81,22 @@ class TestCancel:
         assert third.result.code is ImageErrorCode.CANCELLED
         assert third.result.message
         assert store.totals("req_a").failures[ImageErrorCode.CANCELLED] == 1
+
+    def test_what_is_asked_for_by_status_is_what_the_cancel_made_of_it(self, store: Store) -> None:
+        ingested(store, urls=5)
+        shard = claimed(store, Work.SHARD)
+        store.record_outcomes({shard: [done(1), failed(2)]}, now=NOW)
+        store.cancel_request("req_a", now=NOW)
+        assert sequences(store, ImageStatus.PENDING) == []
+        assert sequences(store, ImageStatus.DONE) == [1]
+        assert sequences(store, ImageStatus.FAILED) == [2, 3, 4, 5]
+        page = store.images("req_a", status=ImageStatus.FAILED, after=2, limit=2)
+        assert [image.sequence for image in page] == [3, 4]
+        named = store.images("req_a", status=ImageStatus.FAILED, sequences=[1, 2, 5])
+        assert [image.sequence for image in named] == [2, 5]
+        totals = store.totals("req_a")
+        assert totals.images == 5
+        assert totals.failures == {ImageErrorCode.CANCELLED: 3, ImageErrorCode.HTTP_ERROR: 1}
 
     def test_every_lease_is_lost_and_nothing_more_can_be_claimed(self, store: Store) -> None:
         ingested(store, urls=20)
@@ -164,6 +192,46 @@ class TestRetryAfterCancel:
         closed = work_off(store, NOW + 2)
         assert (closed.status, counted(closed)) == (RequestStatus.COMPLETED, (32, 0))
         assert store.claim("w1", now=LATE, lease_seconds=30) is None
+
+    def test_nothing_is_left_of_failures_of_before(self, store: Store) -> None:
+        ingested(store, urls=4)
+        shard = claimed(store, Work.SHARD)
+        store.record_outcomes({shard: [done(1), failed(2), failed(3)]}, now=NOW)
+        store.cancel_request("req_a", now=NOW)
+        store.retry_failed("req_a", now=NOW)
+        assert sequences(store, ImageStatus.FAILED) == []
+        assert sequences(store, ImageStatus.PENDING) == [2, 3, 4]
+        assert [image.outcome for image in store.images("req_a")] == [done(1), None, None, None]
+        assert (store.totals("req_a").images, store.totals("req_a").failures) == (1, {})
+        again = claimed(store, Work.SHARD)
+        timeout = failed(3, ImageErrorCode.TIMEOUT)
+        store.record_outcomes({again: [done(2), timeout]}, now=NOW)
+        assert store.record_outcomes({again: [failed(2), done(3)]}, now=NOW) == set()
+        assert sequences(store, ImageStatus.FAILED) == [3]
+        assert store.images("req_a", sequences=[3])[0].outcome == timeout
+        assert store.totals("req_a").failures == {ImageErrorCode.TIMEOUT: 1}
+        assert counted(store.request("req_a")) == (2, 1)
+
+    def test_strikes_begin_anew(self, store: Store) -> None:
+        ingested(store, urls=3)
+        for _ in range(LOSSES_BEFORE_ALONE):
+            claimed(store, Work.SHARD)
+            lose(store)
+        for _ in range(STRIKES_BEFORE_CRASH - 1):
+            store.mark_trying(claimed(store, Work.SHARD), 2)
+            lose(store)
+        assert store.images("req_a", sequences=[2])[0].strikes == STRIKES_BEFORE_CRASH - 1
+        store.cancel_request("req_a", now=NOW)
+        store.retry_failed("req_a", now=NOW)
+        assert store.images("req_a", sequences=[2])[0].strikes == 0
+        shard = claimed(store, Work.SHARD)
+        assert not shard.alone
+        store.mark_trying(shard, 2)
+        (lost,) = store.lost_leases(now=LATE)
+        assert (lost.losses, lost.strikes) == (0, 0)
+        store.take_back(lost, judge(lost), now=LATE)
+        assert store.images("req_a", sequences=[2])[0].strikes == 1
+        assert sequences(store, ImageStatus.PENDING) == [1, 2, 3]
 
     def test_a_worker_from_before_the_cancel_stays_fenced_off(self, store: Store) -> None:
         ingested(store, urls=8)

@@ -79,6 +79,24 @@ class TestLeases:
         assert lost.lease == shard
         assert lost.losses == 0
 
+    def test_work_handed_back_while_others_look_for_some_is_never_overlooked(
+        self, store: Store
+    ) -> None:
+        ingested(store, "req_a", urls=16)
+        ingested(store, "req_b", urls=16)  # in two shards each
+        start = threading.Barrier(6)
+
+        def take_and_hand_back(worker: str) -> None:
+            start.wait()
+            for _ in range(30):
+                if lease := store.claim(worker, now=NOW, lease_seconds=30):
+                    store.release(lease)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(take_and_hand_back, "abcdef"))
+        left = [claimed(store, Work.SHARD) for _ in range(4)]
+        assert len({(lease.request_id, lease.number) for lease in left}) == 4
+
     def test_the_leases_of_a_dead_worker_run_out_at_once(self, store: Store) -> None:
         ingested(store, urls=50)
         dead = claimed(store, Work.SHARD, worker="dead")

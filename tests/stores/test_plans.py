@@ -171,6 +171,7 @@ def drive_outbox(store: Any, outbox: Any) -> None:
     """Make deliveries, hold, try, lose and replay them; receipts and secrets as well."""
     for name in ("hook_a", "hook_b"):
         letters.add(store, name)
+    letters.ingest(store)
     letters.completed(store)
     for busy in ([], ["https://a.example"], ["https://a.example", "https://b.example"]):
         held = outbox.claim_delivery("w1", busy, now=NOW, lease_seconds=60)

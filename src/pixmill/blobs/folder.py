@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from pixmill.blobs.keys import InvalidKey, check_key
 from pixmill.core.errors import NotFound, StorageFailure
 from pixmill.core.shards import PRIVATE
 from pixmill.ports import BlobInfo
@@ -25,10 +26,6 @@ MOVES = 100
 """How often a file is moved to a folder that is deleted again and again, before giving up."""
 
 
-class InvalidKey(StorageFailure):
-    """No file can have this key."""
-
-
 class FolderBlobs:
     """Files below a folder, their paths being their keys.
 
@@ -38,6 +35,8 @@ class FolderBlobs:
     all that a worker does for an image beside its pixels. Until then nobody is told of a file:
     what a power cut leaves empty is written anew.
     """
+
+    near = True
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -61,17 +60,22 @@ class FolderBlobs:
     def open(self, key: str) -> BinaryIO:
         """Open a stored file for reading and seeking; raises NotFound."""
         with _looking_for(key):
-            return Path(self._path(key)).open("rb")
+            return open(self._path(key), "rb", opener=_open_no_link)
+
+    def open_known(self, key: str) -> tuple[BlobInfo, BinaryIO]:
+        """Open a stored file and return what is known of this very file; raises NotFound."""
+        file = self.open(key)
+        try:
+            with _looking_for(key):
+                return _known(key, os.fstat(file.fileno())), file
+        except BaseException:
+            file.close()
+            raise
 
     def look(self, key: str) -> BlobInfo:
         """Return what is known of a stored file; raises NotFound."""
         with _looking_for(key):
-            found = Path(self._path(key)).lstat()  # links lead elsewhere, and none are made here
-        if not stat.S_ISREG(found.st_mode):
-            raise NotFound(f"There is no file {key!r}.")
-        # A replaced file is another one (its inode), even within one tick of the file system.
-        etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-        return BlobInfo(found.st_size, etag, found.st_mtime)
+            return _known(key, Path(self._path(key)).lstat())
 
     def delete_all(self, folder: str) -> None:
         """Delete all files whose keys begin with ``folder`` and a slash; none is no error.
@@ -133,9 +137,20 @@ class FolderBlobs:
             raise _failure("flush", str(self._root), error) from error
 
     def _path(self, key: str) -> str:
-        if "\0" in key or any(part in {"", ".", ".."} for part in key.split("/")):
-            raise InvalidKey(f"{key!r} is not a valid key.")
-        return f"{self._root}/{key}"
+        return f"{self._root}/{check_key(key)}"
+
+
+def _known(key: str, found: os.stat_result) -> BlobInfo:
+    if not stat.S_ISREG(found.st_mode):
+        raise NotFound(f"There is no file {key!r}.")
+    # A replaced file is another one (its inode), even within one tick of the file system.
+    etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+    return BlobInfo(found.st_size, etag, found.st_mtime)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file, and no link: links lead elsewhere, and none are made here."""
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 # Plain strings and system calls below: with pathlib and buffered files, this was a fifth of all
@@ -207,6 +222,8 @@ def _looking_for(key: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise NotFound("There is no file with so long a name.") from error
+        if error.errno == errno.ELOOP:
+            raise NotFound(f"There is no file {key!r}.") from error
         raise _failure("read", key, error) from error
 
 

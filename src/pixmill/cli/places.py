@@ -23,7 +23,8 @@ def ensure_store(settings: Settings) -> str:
 
 
 def place_of(settings: Settings) -> str:
-    """The store, for people: the data folder, or the file if it is set on its own."""
+    """The store, for people: the data folder, or the file if it is set on its own, or MongoDB."""
     if settings.store:
-        return unquote(urlsplit(settings.store_url).path)
+        store = urlsplit(settings.store_url)
+        return unquote(store.path) if store.scheme == "sqlite" else "MongoDB"
     return str(Path(settings.data_dir).absolute())

@@ -42,5 +42,16 @@ def original_key(request_id: str, sequence: int) -> str:
 
 
 EXTENSIONS = {"jpeg": "jpg"}
+MEDIA_TYPES = {
+    "avif": "image/avif",
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+}
+"""The media types of stored images, by the extensions of their keys."""
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""What caches are told of a stored image: its bytes never change."""
+
 PRIVATE = ".pixmill"
 """Keys below this are never served: uploads, sheets, sources kept for the report."""

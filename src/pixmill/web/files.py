@@ -6,13 +6,12 @@ address here, since only what looks exactly like the key of one is looked for at
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate, parsedate_to_datetime
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Path
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -20,7 +19,8 @@ from starlette.requests import Request as Call
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from pixmill.core.errors import NotFound, StoreUnavailable
+from pixmill.core.errors import NotFound
+from pixmill.core.shards import IMMUTABLE, MEDIA_TYPES
 from pixmill.ports import BlobInfo, Blobs
 from pixmill.web.etags import has_already
 from pixmill.web.problems import CallRefused, Code, documented
@@ -33,25 +33,29 @@ SMALL = 256 * 1024
 KEY = re.compile(r"images/req_[a-z2-7]{26}/[0-9]{7,18}\.[a-z0-9]{2,5}")
 """The keys of stored images (``core.shards.image_key``)."""
 
-TYPES: Mapping[str, str] = MappingProxyType(
-    {
-        "avif": "image/avif",
-        "jpg": "image/jpeg",
-        "png": "image/png",
-        "webp": "image/webp",
-    }
-)
-"""Media types by extension."""
+THREADS = 64
+"""Images that are got from afar at once. Threads of their own, so that other calls never wait."""
 
 
 class _InLoop(APIRoute):
-    """A route whose endpoint is called right in the event loop, with nothing in between."""
+    """A route whose endpoint is called right in the event loop, with nothing in between.
+
+    When files are far away, it is called in a thread: everybody would wait for it.
+    """
 
     def get_route_handler(self) -> Callable[[Call], Coroutine[Any, Any, Response]]:
+        threads: CapacityLimiter | None = None
+
         async def answer(call: Call) -> Response:
+            nonlocal threads
             # The router's own pattern lets a line break at the end pass unseen.
             key = call.scope["path"].partition("/files/")[2]
-            response: Response = self.endpoint(call, key)
+            response: Response
+            if call.app.state.service.blobs.near:
+                response = self.endpoint(call, key)
+            else:
+                threads = threads or CapacityLimiter(THREADS)
+                response = await to_thread.run_sync(self.endpoint, call, key, limiter=threads)
             return response
 
         return answer
@@ -73,7 +77,7 @@ Key = Annotated[
 ]
 _IMAGE: Mapping[str, Any] = {
     "content": {
-        media: {"schema": {"type": "string", "format": "binary"}} for media in TYPES.values()
+        media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()
     }
 }
 _HEADERS: Mapping[str, Any] = {
@@ -119,8 +123,10 @@ def stored_file(call: Call, key: Key) -> Response:
         raise _missing()
     blobs: Blobs = call.app.state.service.blobs
     try:
-        info = blobs.look(key)
-        return _answer(call, blobs, key, info)
+        maybe_empty = call.method == "HEAD" or _conditional(call)
+        if maybe_empty and (answer := _without_body(call, key, blobs.look(key))):
+            return answer
+        return _with_body(call, key, *blobs.open_known(key))
     except NotFound:
         raise _missing() from None
 
@@ -132,23 +138,50 @@ def _missing() -> CallRefused:
     )
 
 
-def _answer(call: Call, blobs: Blobs, key: str, info: BlobInfo) -> Response:
-    headers = {
+def _headers(info: BlobInfo) -> dict[str, str]:
+    return {
         "ETag": f'"{info.etag}"',
         "Last-Modified": formatdate(info.modified, usegmt=True),
-        "Cache-Control": "public, max-age=31536000, immutable",
+        "Cache-Control": IMMUTABLE,
         "Accept-Ranges": "bytes",
     }
+
+
+def _media_type(key: str) -> str:
+    return MEDIA_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+
+
+def _conditional(call: Call) -> bool:
+    return "if-none-match" in call.headers or "if-modified-since" in call.headers
+
+
+def _without_body(call: Call, key: str, info: BlobInfo) -> Response | None:
+    """The answer to a call that needs no byte of the image; None if it does."""
+    headers = _headers(info)
     if _unchanged(call, headers["ETag"], info.modified):
         return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = TYPES.get(key.rpartition(".")[2], "application/octet-stream")
-    span = _span(call, headers, info.size) if call.method == "GET" else None
-    if span:
-        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{info.size}"
-    status = 206 if span else 200
-    if call.method == "HEAD":
-        return Response(headers={**headers, "Content-Length": str(info.size)})
-    return _body(blobs, key, info, span, headers, status)
+    if call.method != "HEAD":
+        return None
+    size = {"Content-Type": _media_type(key), "Content-Length": str(info.size)}
+    return Response(headers={**headers, **size})
+
+
+def _with_body(call: Call, key: str, info: BlobInfo, file: BinaryIO) -> Response:
+    """The answer with the bytes of an open file, which is closed in the end."""
+    try:
+        headers = {**_headers(info), "Content-Type": _media_type(key)}
+        span = _span(call, headers, info.size)
+        if span:
+            headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{info.size}"
+        status = 206 if span else 200
+        if info.size > SMALL:
+            return stream_file(file, span or Span(0, info.size), headers, status)
+        data = file.read()
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return Response(data[span.start : span.end] if span else data, status, headers)
 
 
 def _unchanged(call: Call, tag: str, modified: float) -> bool:
@@ -177,25 +210,3 @@ def _span(call: Call, headers: Mapping[str, str], size: int) -> Span | None:
             f"The image has {size} bytes.",
             headers={"Content-Range": f"bytes */{size}"},
         ) from None
-
-
-def _body(
-    blobs: Blobs,
-    key: str,
-    info: BlobInfo,
-    span: Span | None,
-    headers: Mapping[str, str],
-    status: int,
-) -> Response:
-    """The answer with its bytes, which must be those of the file that ``info`` is about."""
-    file = blobs.open(key)
-    if info.size > SMALL:
-        if file.seek(0, os.SEEK_END) == info.size:
-            return stream_file(file, span or Span(0, info.size), headers, status)
-        file.close()
-    else:
-        with file:
-            data = file.read(SMALL + 1)
-        if len(data) == info.size:
-            return Response(data[span.start : span.end] if span else data, status, headers)
-    raise StoreUnavailable(f"{key} was stored anew at this moment.")

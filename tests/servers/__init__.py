@@ -1,0 +1,1 @@
+"""Real servers that tests start by themselves, each in a folder of its own, and stop again."""

