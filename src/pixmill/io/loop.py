@@ -40,8 +40,11 @@ class Loop:
                 self._epoll.unregister(descriptor)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until something happens, for so long at most, and tell those who watch."""
-        for descriptor, events in self._epoll.poll(seconds):
+        """Wait until something happens, for so long at most, and tell those who watch.
+
+        A time that has passed already is no wait at all; epoll would take it for one without end.
+        """
+        for descriptor, events in self._epoll.poll(None if seconds is None else max(0.0, seconds)):
             if handler := self._handlers.get(descriptor):
                 handler(descriptor, events)
 

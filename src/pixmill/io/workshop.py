@@ -91,7 +91,7 @@ class PollingWorkshop(Generic[T]):
             return
         now = time.monotonic()
         seconds = min(seconds, self._children.patience(now), self._fetcher.patience(now))
-        self._loop.wait(None if seconds == math.inf else max(0.0, seconds))
+        self._loop.wait(None if seconds == math.inf else seconds)
 
 
 class _FileReader(Generic[T]):
