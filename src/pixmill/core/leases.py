@@ -58,6 +58,18 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """The name of work that can be claimed, as a broker's message tells a worker of it.
+
+    It is no more than a hint: by the time it arrives, the work may be done, or somebody else's.
+    """
+
+    work: Work
+    request_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class LostLease:
     """A lease that ran out: how often its work had been lost before, and the image last in hand.
 
