@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,11 +16,11 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from tests.servers.ports import START_SECONDS, free_port, wait_until_it_answers
+from tests.servers.processes import server_folder, start_process
 from tests.servers.programs import program
 
-START_SECONDS = 60.0
 SET_NAME = "pixmilltests"
-PREFIX = "pixmill-mongo-"
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # a private folder is made in it
 ROOM = 3_000_000_000
@@ -43,7 +41,7 @@ class MongoServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -130,22 +128,8 @@ class MongoServer:
             "--dbpath", str(self.folder), "--logpath", str(self.folder / "log"), "--logappend",
             "--nounixsocket", *SMALL, *self._options, *options,
         ]  # fmt: skip
-        if setpriv := shutil.which("setpriv"):  # so that it ends with the tests, however they end
-            command = [setpriv, "--pdeathsig", "KILL", *command]
-        # In a session of its own, since on Ctrl-C the tests still tidy up with it.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        give_up = time.monotonic() + START_SECONDS
-        while True:
-            assert self._process.poll() is None, self._tail()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < give_up, self._tail()
-                time.sleep(0.02)
-            else:
-                return
+        self._process = start_process(command, self.folder / "log")
+        wait_until_it_answers(self.port, self._process, self.folder / "log")
 
     def _tail(self) -> str:
         log = self.folder / "log"
@@ -157,23 +141,12 @@ def mongo_server(*options: str) -> Iterator[MongoServer]:
     """A server that was not started yet; it and its folder are gone at the end."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
     place = MEMORY if roomy else Path(tempfile.gettempdir())
-    _clear_up(place)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{PREFIX}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
-    ) as folder:
-        server = MongoServer(Path(folder), *options)
+    with server_folder("mongo", place) as folder:
+        server = MongoServer(folder, *options)
         try:
             yield server
         finally:
             server.kill()
-
-
-def _clear_up(place: Path) -> None:
-    """Remove what tests that were killed themselves left there."""
-    for folder in place.glob(f"{PREFIX}*-*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -192,10 +165,3 @@ def _ignoring(code: int) -> Iterator[None]:
     except OperationFailure as error:
         if error.code != code:
             raise
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -74,7 +74,7 @@ def s3_server(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
     with (folder / "s3.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_until_it_answers(port, process)
+        wait_until_it_answers(port, process, folder / "s3.log")
         yield server
     finally:
         process.kill()
