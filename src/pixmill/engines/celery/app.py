@@ -49,6 +49,7 @@ def make_app(url: str, grace_seconds: float) -> Celery:
         worker_prefetch_multiplier=1,
         worker_pool="threads",  # pixels have processes of their own
         worker_concurrency=AT_ONCE,
+        worker_consumer="pixmill.engines.celery.consumer:Consumer",
         worker_hijack_root_logger=False,
         worker_send_task_events=True,
         worker_soft_shutdown_timeout=grace_seconds,

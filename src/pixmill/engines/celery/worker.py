@@ -6,11 +6,13 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from pixmill.core.errors import InvalidSetting, PixmillError
@@ -66,6 +68,8 @@ def worker_name() -> str:
 
 def new_worker(app: Celery) -> Any:
     """A worker in this process; ``start()`` runs it, and leaves its ``exitcode``."""
+    # What it warns of are pickled messages from strangers; only JSON is taken.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     return app.Worker(
         hostname=f"pixmill@{worker_name()}",
         pool=app.conf.worker_pool,
