@@ -31,6 +31,9 @@ It would drop it after 20 times by itself; to lose one does no harm, as the stor
 SOCKET_SECONDS = 10.0
 """How long a broker may be silent while it is talked to."""
 
+ONE_TRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.1}
+"""How often a connection is tried for who sends, before it is told that there is none."""
+
 
 def make_app(url: str, grace_seconds: float) -> Celery:
     """The app for a broker's URL. Nothing is connected yet."""
@@ -73,8 +76,9 @@ def _queue(url: str) -> Queue:
 
 def _transport_options(url: str) -> dict[str, Any]:
     if _is_amqp(url):
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, **ONE_TRY}
     return {
+        **ONE_TRY,
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
