@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -83,16 +85,13 @@ class TestWindow:
         assert told(store) == []
 
     def test_requests_are_told_of_in_turn_and_a_new_one_first(self, store: Store) -> None:
-        for name in ("req_a", "req_b"):
-            ingested(store, name, urls=16)  # 2 shards each
-        taken(store, Hint(Work.SHARD, "req_a", 1), now=NOW + 2)
-        taken(store, Hint(Work.SHARD, "req_b", 2), now=NOW + 1)
-        store.add_request(a_request("req_new"))
-        assert told(store) == [
-            Hint(Work.INGEST, "req_new", 0),
-            Hint(Work.SHARD, "req_b", 1),
-            Hint(Work.SHARD, "req_a", 2),
-        ]
+        for seconds, name in enumerate(("req_1", "req_2", "req_4", "req_3")):
+            made = datetime.fromtimestamp(NOW + seconds, UTC)
+            store.add_request(replace(a_request(name), created_at=made))
+        for seconds, name in ((9, "req_1"), (8, "req_2")):
+            store.release(taken(store, Hint(Work.INGEST, name, 0), now=NOW + seconds))
+        names = [hint.request_id for hint in told(store)]
+        assert names == ["req_4", "req_3", "req_2", "req_1"]
 
     def test_a_new_request_does_not_wait_for_hints_that_are_on_their_way(
         self, store: Store
