@@ -19,6 +19,7 @@ FLOORS = {
     "pixmill.io": 2,
     "pixmill.settings": 2,
     "pixmill.wiring": 3,
+    "pixmill.fleet": 4,
     "pixmill.web": 4,
     "pixmill.client": 5,
     "pixmill.cli": 6,
@@ -103,4 +104,4 @@ def test_only_the_wiring_names_concrete_backends() -> None:
         if any(imported.startswith(concrete) for imported in imports(path))
         and not name.startswith(("pixmill.stores", "pixmill.blobs"))
     }
-    assert naming == {"pixmill.wiring"}
+    assert naming == {"pixmill.wiring.places"}

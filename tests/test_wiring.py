@@ -15,6 +15,7 @@ from pixmill.core.model import Fetched, Image, Picture, SheetRules
 from pixmill.settings import load_settings
 from pixmill.steps.job import Job
 from pixmill.steps.recorder import OpenShard
+from pixmill.wiring import workers
 from tests.contracts.records import a_request
 
 
@@ -24,7 +25,7 @@ def test_local_files_are_read_for_requests_of_the_command_line_only(tmp_path: Pa
     settings = load_settings({"data_dir": tmp_path / "data"}, {})
     shard = OpenShard(Lease(Work.SHARD, "req_a", 1, 1, 1, False, "t"), 1)
     job = Job(shard, image, a_request(images=1), "")
-    with wiring._workshop(settings, "w") as workshop:
+    with workers._workshop(settings, "w") as workshop:
         ended: list[Fetched | Picture | Exception] = []
         for rules in (SheetRules(local_folder=str(tmp_path)), SheetRules()):
             workshop.fetch(job, image, rules)

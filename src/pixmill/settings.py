@@ -27,8 +27,10 @@ from pixmill.core.webhooks import parse_secret
 PREFIX = "PIXMILL_"
 DOTENV = ".env"
 MOST_SECRETS = 2
+LOCAL = "local"
+BROKERS = ("redis", "rediss", "amqp", "amqps")
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-"""What a container may use of its machine's cores, all of which it sees: microseconds in so many."""
+"""Which share of its machine's cores a container may use: microseconds, in how many of them."""
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
@@ -63,7 +65,12 @@ class Settings(BaseSettings):
         description="Images: file:///folder, or s3://bucket/prefix, reached as the AWS_ variables"
         " say. Default: the data folder.",
     )
-    engine: Literal["local"] = Field("local", description="Who works: worker processes here.")
+    engine: str = Field(
+        "local",
+        repr=False,
+        description="Who works: local, which is worker processes of this machine; or workers"
+        " anywhere, told by a broker: redis://host:6379/0 or amqp://user:password@host/vhost.",
+    )
     host: str = Field(
         "127.0.0.1", description="Address that `serve` listens on. Others than loopback need a key."
     )
@@ -172,6 +179,17 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
 
+    @field_validator("engine")
+    @classmethod
+    def _is_an_engine(cls, text: str) -> str:
+        kind, _, _ = text.partition("://")
+        if text != LOCAL and (kind not in BROKERS or kind == text):
+            raise InvalidSetting(
+                "PIXMILL_ENGINE must be local, or the URL of a broker that begins with"
+                f" {', '.join(f'{each}://' for each in BROKERS)}."
+            )
+        return text
+
     @field_validator("allowed_addresses")
     @classmethod
     def _can_be_parsed(cls, text: str) -> str:
@@ -246,6 +264,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the store is, with the default filled in."""
         return self.store or _url("sqlite", self.data_dir / "pixmill.db")
+
+    @property
+    def has_broker(self) -> bool:
+        """Whether workers are told of work by a broker, instead of looking for it themselves."""
+        return self.engine != LOCAL
 
     @property
     def webhook_secrets(self) -> list[bytes]:

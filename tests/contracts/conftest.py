@@ -14,7 +14,10 @@ from pixmill.blobs.s3_place import s3_place
 from pixmill.ports import Access, Blobs, Outbox, Store
 from pixmill.stores.mongo import MongoAccess, MongoOutbox, MongoStore
 from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
+from tests.contracts.crews import Crew, crew_on
+from tests.receivers import Receiver, receiving
 from tests.servers.s3 import S3Server, s3_environment
+from tests.shop import Shop, open_shop
 
 
 @pytest.fixture(params=["sqlite", "mongo"])
@@ -71,3 +74,26 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     server: S3Server = request.getfixturevalue("s3")
     place = s3_place(f"s3://{server.bucket()}/some/prefix", s3_environment(server.endpoint))
     return S3Blobs(place)
+
+
+@pytest.fixture(params=["local", "celery on redis", "celery on rabbitmq"])
+def crew(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crew]:
+    """An engine of each kind on an empty store, that nobody has started yet."""
+    fixture = {"celery on redis": "redis_url", "celery on rabbitmq": "rabbitmq_url"}
+    name = fixture.get(request.param)
+    with crew_on(tmp_path / "data", request.getfixturevalue(name) if name else None) as made:
+        yield made
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """A shop whose pictures are fetched."""
+    with open_shop() as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with receiving() as listening:
+        yield listening

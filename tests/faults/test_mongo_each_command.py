@@ -11,7 +11,7 @@ import pytest
 from pymongo import MongoClient, monitoring
 
 from pixmill.core.errors import StoreUnavailable
-from pixmill.core.leases import Work, judge
+from pixmill.core.leases import Hint, Work, judge
 from pixmill.core.model import Image, Request
 from pixmill.stores.mongo import MongoStore, database
 from tests.contracts.records import LATE, NOW, claimed, done, failed, ingested
@@ -78,6 +78,7 @@ def again(call: Callable[[], object]) -> None:
 def live(store: MongoStore, name: str) -> tuple[Request, list[Image]]:
     """Take a request through losses, failures, a cancel and a retry to its end."""
     ingested(store, name, urls=20)
+    again(lambda: store.take_hints(now=NOW, told_before=NOW))
     lost_shard = claimed(store, Work.SHARD)
     again(lambda: store.renew([lost_shard], until=NOW + 9))
     again(lambda: store.expire_leases("w1"))
@@ -90,6 +91,10 @@ def live(store: MongoStore, name: str) -> tuple[Request, list[Image]]:
     store.release(claimed(store, Work.SHARD))
     store.cancel_request(name, now=NOW)
     assert store.retry_failed(name, now=NOW) == 13
+    hint = Hint(Work.SHARD, name, 2)
+    hinted = store.claim_hinted(hint, "w1", now=LATE, lease_seconds=30)
+    assert hinted
+    store.release(hinted)
     while (lease := store.claim("w1", now=LATE, lease_seconds=30)) and lease.work is Work.SHARD:
         pending = [done(image.sequence) for image in store.pending_images(lease)]
         assert store.record_outcomes({lease: pending}, now=LATE) == set()

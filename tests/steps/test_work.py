@@ -126,7 +126,7 @@ def test_a_worker_ends_when_what_runs_beside_it_fails(
         clock=time.time,
         lease_seconds=30,
         grace_seconds=1,
-        beside=beside,
+        beside=(beside,),
     )
     stop = threading.Event()
     running = threading.Thread(target=worker.run, args=(stop,))
@@ -156,7 +156,7 @@ def test_what_runs_beside_a_worker_stops_with_it(store: SqliteStore, blobs: Fold
         clock=time.time,
         lease_seconds=30,
         grace_seconds=1,
-        beside=beside,
+        beside=(beside,),
     )
     stop = threading.Event()
     running = threading.Thread(target=worker.run, args=(stop,))

@@ -68,6 +68,8 @@ def test_what_an_old_file_holds_is_kept(old: Path) -> None:
 def test_the_work_of_an_old_file_goes_on(old: Path) -> None:
     with closing(SqliteStore(old)) as store:
         assert 0 < store.longest_wait(now=NOW) < 100
+        (hint,) = store.take_hints(now=NOW, told_before=NOW)
+        assert (hint.request_id, hint.work) == ("req_at_work", Work.SHARD)
         shard = store.claim("w1", now=NOW, lease_seconds=30)
         assert shard is not None
         assert (shard.request_id, shard.work) == ("req_at_work", Work.SHARD)

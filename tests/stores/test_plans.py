@@ -102,7 +102,9 @@ def drive_work(store: Any) -> None:
     store.release(claimed(store, Work.SHARD))
     store.expire_leases("w2")
     store.expire_leases()
-    shards = [claimed(store, Work.SHARD) for _ in range(3)]
+    hints = store.take_hints(now=NOW, told_before=NOW)
+    shards = [store.claim_hinted(hint, "w1", now=NOW, lease_seconds=30) for hint in hints]
+    store.take_hints(now=NOW, told_before=NOW)  # when all is taken
     for shard in shards:
         sequences = [image.sequence for image in store.pending_images(shard)]
         outcomes = [done(sequence) for sequence in sequences[1:]]
@@ -146,6 +148,9 @@ def drive_reading(store: Any) -> None:
 def drive_deletion(store: Any) -> None:
     """Delete a request and forget it."""
     store.delete_request("req_a", now=NOW, purge_at=NOW)
+    for hint in store.take_hints(now=LATE, told_before=LATE):
+        if lease := store.claim_hinted(hint, "w1", now=LATE, lease_seconds=1):
+            store.release(lease)
     while lease := store.claim("w1", now=LATE, lease_seconds=1):
         if lease.work is Work.PURGE:
             while not store.forget(lease, limit=15):
@@ -178,6 +183,8 @@ def drive_outbox(store: Any, outbox: Any) -> None:
         outbox.keep_body(held, "{}")
         attempt = letters.tried(held.attempts + 1)
         outbox.record_attempt(held, attempt, DeliveryState.PENDING, next_at=NOW)
+    for delivery_id in outbox.take_hints(now=NOW, told_before=NOW):
+        outbox.claim_hinted(delivery_id, "w1", now=NOW, lease_seconds=60)
     store.expire_leases("w1")
     store.expire_leases()
     for told in outbox.deliveries("hook_a"):

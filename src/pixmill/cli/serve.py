@@ -37,7 +37,8 @@ BROKEN_OFF = "ASGI callable returned without completing response."
 def serve(**given: Any) -> int:
     """Serve the HTTP API and work on what is uploaded, until told to stop (SIGTERM, or Ctrl-C).
 
-    Nothing else is needed: the state is one SQLite file. Several of these may share it.
+    Nothing else is needed: the state is one SQLite file. Several of these may share it. With a
+    broker (--engine), it has no workers of its own: they are started by `pixmill worker`.
 
     Exit code: 0 stopped, 2 refused, 130 stopped at once by a second Ctrl-C.
     """
@@ -55,7 +56,9 @@ def serve(**given: Any) -> int:
         door = open_door(settings)
         guessed = not settings.public_url and settings.host.strip("[]") in EVERYWHERE
         settings = _with_own_urls(settings, door)
-        supervisor = Supervisor(Service(settings, store, access, outbox, blobs, wiring.clock), door)
+        engine = wiring.engine(settings, store, outbox)
+        service = Service(settings, store, access, outbox, blobs, wiring.clock, engine.wake)
+        supervisor = Supervisor(service, engine, door)
         _say_where(settings, door, keys_exist=keys_exist, going_on=_going_on(store))
         if guessed:
             _hint(settings)
@@ -119,12 +122,12 @@ def _with_own_urls(settings: Settings, door: Door) -> Settings:
 
 def _say_where(settings: Settings, door: Door, *, keys_exist: bool, going_on: int) -> None:
     """Tell people, or their log, where the service is; a script gets the bare URL."""
-    workers = plural(settings.workers, "worker")
+    workers = "workers elsewhere" if settings.has_broker else plural(settings.workers, "worker")
     place = settings.data_dir.absolute()
     if settings.log_format == "json":
         fields = {
             "url": door.url,
-            "workers": settings.workers,
+            "workers": 0 if settings.has_broker else settings.workers,
             "keys": keys_exist,
             "going_on": going_on,
         }

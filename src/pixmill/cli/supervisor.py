@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
-import socket
 import threading
 import time
 from types import FrameType
 
 import uvicorn
 
-from pixmill import wiring
 from pixmill.cli.call_log import CallLog
 from pixmill.cli.cut_off import CutOff
 from pixmill.cli.exit_codes import ALL_DONE, INTERRUPTED, SOME_FAILED
 from pixmill.cli.housekeeping import keep_house
 from pixmill.cli.listen import Door
 from pixmill.core.errors import PixmillError
-from pixmill.engines.local import SETTLED_SECONDS, LocalEngine
+from pixmill.ports import Engine
 from pixmill.settings import listed
 from pixmill.web.app import create_app
 from pixmill.web.connections import GuardedConnection
@@ -29,7 +26,6 @@ from pixmill.web.service import Service
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-TRY_AGAIN_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep their connections, so that it is never us who hangs up on a call."""
 STOP_SECONDS = 5.0
@@ -37,13 +33,13 @@ STOP_SECONDS = 5.0
 
 
 class Supervisor:
-    """Answers calls and keeps workers running until a signal ends both.
+    """Answers calls and keeps an engine running until a signal ends both.
 
     ``app.state.closing`` is set when a stop begins; ``app.state.engine_failure`` says why the
     workers cannot go on, or is None.
     """
 
-    def __init__(self, service: Service, door: Door) -> None:
+    def __init__(self, service: Service, engine: Engine, door: Door) -> None:
         settings = service.settings
         self._service = service
         self._door = door
@@ -52,9 +48,7 @@ class Supervisor:
         self._closing = self._app.state.closing = threading.Event()
         self._app.state.engine_failure = None
         self._server = uvicorn.Server(_config(CallLog(CutOff(self._app)), service, door))
-        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._engine = wiring.local_engine(settings, service.store, name)
-        self._care = _Care(self._engine)
+        self._engine = engine
         self._signals = 0
 
     def run(self) -> int:
@@ -71,7 +65,7 @@ class Supervisor:
         try:
             self._engine.start()
             while calls.is_alive() and not self._signals:
-                self._app.state.engine_failure = self._care.look()
+                self._app.state.engine_failure = self._engine.look()
                 time.sleep(LOOK_SECONDS)
         finally:
             told = bool(self._signals)
@@ -107,39 +101,6 @@ class Supervisor:
             self._engine.stop(grace)
         except PixmillError as error:  # nobody could be told of their end: leases run out then
             log.warning("%s", error)
-
-
-class _Care:
-    """Keeps an eye on the workers, and starts them again some time after they gave up."""
-
-    def __init__(self, engine: LocalEngine) -> None:
-        self._engine = engine
-        self._failure: str | None = None
-        self._tried = 0.0
-
-    def look(self) -> str | None:
-        """See to workers that ended; return why they cannot go on, if they cannot."""
-        now = time.monotonic()
-        failure = self._check()
-        if failure and failure != self._failure:
-            log.error("%s The workers try again every %.0f seconds.", failure, TRY_AGAIN_SECONDS)
-        if failure and not self._failure:
-            self._tried = now
-        if failure and now >= self._tried + TRY_AGAIN_SECONDS:
-            self._tried = now
-            self._engine.try_again()
-        if self._failure and not failure and now >= self._tried + SETTLED_SECONDS:
-            log.info("the workers go on")
-            self._failure = None
-        self._failure = failure or self._failure
-        return self._failure
-
-    def _check(self) -> str | None:
-        try:
-            self._engine.check()
-        except PixmillError as error:
-            return error.message
-        return self._engine.failure
 
 
 def _config(app: CallLog, service: Service, door: Door) -> uvicorn.Config:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 OF_OTHERS = {
     *SERVICE_SETTINGS,
-    *("engine", "max_rows", "max_urls_per_cell", "max_url_length"),
+    *("max_rows", "max_urls_per_cell", "max_url_length"),
 } - {"url", "webhook_secret"}
 """Settings of those who take calls and CSVs; webhooks have links and are signed here."""
 
@@ -37,10 +37,13 @@ def worker(supervised: str | None, **given: Any) -> int:
     """Work on what the store has to do, until told to stop (SIGTERM, or Ctrl-C).
 
     Any number of workers may share a store. What one has not finished when it stops, or dies, is
-    done by the others.
+    done by the others. With a broker (--engine) it is a Celery worker, which the broker's messages
+    tell of work; without, it looks for work by itself.
     """
     settings = load_settings(given, os.environ)
     set_up_logging(settings)
+    if settings.has_broker:
+        return wiring.celery_worker(settings)()
     stop = threading.Event()
     if supervised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop

@@ -10,6 +10,7 @@
     ├── WrongState          the request is not in a state in which this can be done
     ├── AlreadyAccepted     an idempotency key was used before
     ├── StoreUnavailable    the store cannot be used at the moment (locked, full, away)
+    ├── BrokerUnavailable   the broker cannot be reached at the moment
     ├── PixelsUnavailable   the processes that handle pixels cannot be started
     └── StorageFailure      images cannot be stored at the moment (full, unwritable, away)
 
@@ -159,6 +160,12 @@ class StorageFailure(PixmillError):
     """
 
     code = "storage_failure"
+
+
+class BrokerUnavailable(PixmillError):
+    """The broker that tells workers of work cannot be reached at the moment."""
+
+    code = "broker_unavailable"
 
 
 class PixelsUnavailable(PixmillError):

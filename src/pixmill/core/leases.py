@@ -29,6 +29,13 @@ LOSSES_BEFORE_GIVING_UP = 5
 A purge is never given up: what was deleted must go.
 """
 
+MOST_REQUESTS, MOST_TOLD = 32, 16
+"""Of how many requests, and how many pieces of each, workers are told before some are claimed.
+
+So few that a broker never holds a backlog: what is told of would be claimed in the order of its
+messages, and a new request would wait for all of them.
+"""
+
 
 class Work(StrEnum):
     """The kinds of work that are claimed, in the order in which a worker prefers them."""
@@ -55,6 +62,18 @@ class Lease:
     last: int
     alone: bool
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """The name of work that can be claimed, as a broker's message tells a worker of it.
+
+    It is no more than a hint: by the time it arrives, the work may be done, or somebody else's.
+    """
+
+    work: Work
+    request_id: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,13 @@ JITTER = 0.1
 
 LONGEST_RETRY_AFTER = 86_400.0
 
+MOST_ENDPOINTS, MOST_TOLD = 32, 2
+"""Of how many endpoints, and how many due deliveries to each, workers are told at a time.
+
+Few to each, since each is held for as long as its endpoint takes: one that hangs, with thousands
+due, must not have all workers wait for it.
+"""
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 ENDINGS = {

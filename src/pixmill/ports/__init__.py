@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pixmill.ports.access import Access
 from pixmill.ports.blobs import BlobInfo, Blobs
+from pixmill.ports.engine import Engine
 from pixmill.ports.outbox import Outbox
 from pixmill.ports.store import Census, Store, Totals
 from pixmill.ports.workshop import Workshop
@@ -16,6 +17,7 @@ __all__ = [
     "Blobs",
     "Census",
     "Clock",
+    "Engine",
     "Outbox",
     "Store",
     "Totals",

@@ -23,6 +23,18 @@ class Outbox(Protocol):
         when the store is told that the worker is dead (``Store.expire_leases``).
         """
 
+    def claim_hinted(
+        self, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+    ) -> Delivery | None:
+        """Take just this delivery; None unless it is there, pending, due and not held."""
+
+    def take_hints(self, *, now: float, told_before: float) -> list[str]:
+        """Return the ids of due deliveries that workers are to be told of, and note that they are.
+
+        The first two of each endpoint (of 32 endpoints), those that are due longest. One that was
+        told of before ``told_before``, or before it was last due, is told of again.
+        """
+
     def keep_body(self, delivery: Delivery, body: str) -> None:
         """Keep what is sent, so that every attempt sends the same. Raises LeaseLost."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pixmill.core.errors import ImageErrorCode
-from pixmill.core.leases import Lease, LostLease, Verdict
+from pixmill.core.leases import Hint, Lease, LostLease, Verdict
 from pixmill.core.model import Image, ImageStatus, Once, Outcome, Product, Request, RequestStatus
 
 
@@ -91,6 +91,24 @@ class Store(Protocol):
 
     def claim(self, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
         """Take the most urgent open work, requests in turn; None when there is none."""
+
+    def claim_hinted(
+        self, hint: Hint, worker: str, *, now: float, lease_seconds: float
+    ) -> Lease | None:
+        """Take just this work; None unless it is open, and due if it is a purge.
+
+        Its request had its turn then, as if ``claim`` had chosen it.
+        """
+
+    def take_hints(self, *, now: float, told_before: float) -> list[Hint]:
+        """Return open work that workers are to be told of, and note that they are told of it now.
+
+        Of the requests whose turn is next (32), the next pieces of work (16 of each) are told of,
+        and no more before some are claimed: however large the requests, few hints are on their way,
+        and a new request is not behind all the work of an old one. Work that was told of before
+        ``told_before`` and is still open is told of again, as its hint may be lost. Of callers at
+        the same moment, one is given a piece.
+        """
 
     def renew(self, leases: Sequence[Lease], *, until: float) -> set[str]:
         """Prolong leases; return the tokens of those that are lost."""

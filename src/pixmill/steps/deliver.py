@@ -130,12 +130,26 @@ def _record_internal_error(desk: Desk, delivery: Delivery) -> None:
 
 
 class Dispatcher:
-    """Sends what is due, many at once, from any number of processes on one outbox."""
+    """Sends what is due, many at once, from any number of processes on one outbox.
 
-    def __init__(self, name: str, desk: Desk, *, grace_seconds: float) -> None:
+    It looks for that by itself (``run``), or takes what messages tell of (``take``) while it stands
+    by. ``on_change`` is called when a delivery is over, so that there may be room for another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        desk: Desk,
+        *,
+        grace_seconds: float,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._name = name
         self._desk = desk
         self._grace_seconds = grace_seconds
+        self._on_change = on_change
+        self._threads = ThreadPoolExecutor(THREADS, "delivery")
+        self._closed = False
         self._lock = threading.Lock()
         self._in_hand: Counter[str] = Counter()  # deliveries by endpoint
         self._slow: dict[str, None] = {}  # endpoints, the one that was slow last at the end
@@ -146,24 +160,65 @@ class Dispatcher:
 
         Raises what makes going on impossible, such as StorageFailure.
         """
-        with ThreadPoolExecutor(THREADS, "delivery") as threads:
-            try:
-                while not stop.is_set():
-                    self._freed.clear()  # before the look, so that no hand that frees is missed
-                    delivery = self._claim()
-                    if delivery is None:
-                        self._freed.wait(LOOK_SECONDS)
-                    else:
-                        threads.submit(self._send, delivery)
-            finally:
-                self._let_end()
+        try:
+            while not stop.is_set():
+                self._freed.clear()  # before the look, so that no hand that frees is missed
+                delivery = self._claim()
+                if delivery is None:
+                    self._freed.wait(LOOK_SECONDS)
+                else:
+                    self._threads.submit(self._send, delivery)
+        finally:
+            self._let_end()
+
+    def stand_by(self, stop: threading.Event) -> None:
+        """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace."""
+        stop.wait()
+        self._let_end()
+
+    def take(self, delivery_id: str) -> None:
+        """Send what a message tells of, if it can be claimed; returns when that has begun.
+
+        A delivery to an endpoint that has enough in hand here is left for others, or for later.
+        """
+        try:
+            endpoint = self._desk.outbox.delivery(delivery_id).endpoint
+            delivery = self._claim_hinted(delivery_id, endpoint)
+        except NotFound:  # deleted by now
+            return
+        except PixmillError as error:
+            log.warning("cannot take delivery %s: %s", delivery_id, error)
+            return
+        if delivery:
+            self._threads.submit(self._send, delivery)
+
+    def _claim_hinted(self, delivery_id: str, endpoint: str) -> Delivery | None:
+        """Claim this delivery if its endpoint has not enough in hand here."""
+        with self._lock:
+            full = self._closed or self._in_hand.total() >= THREADS
+            if full or endpoint in self._busy_endpoints():
+                return None
+            self._in_hand[endpoint] += 1  # before the claim, so that others see it
+        delivery = None
+        try:
+            delivery = self._desk.outbox.claim_hinted(
+                delivery_id, self._name, now=self._desk.clock(), lease_seconds=LEASE_SECONDS
+            )
+        finally:
+            if delivery is None:
+                with self._lock:
+                    self._let_go(endpoint)
+        return delivery
 
     def _let_end(self) -> None:
+        with self._lock:
+            self._closed = True
         deadline = time.monotonic() + self._grace_seconds
         while self._busy() and time.monotonic() < deadline:
             self._freed.clear()
             self._freed.wait(0.1)
         self._desk.break_off()
+        self._threads.shutdown()
 
     def _busy(self) -> int:
         with self._lock:
@@ -209,12 +264,16 @@ class Dispatcher:
 
     def _free(self, endpoint: str, *, slow: bool) -> None:
         with self._lock:
-            self._in_hand[endpoint] -= 1
-            if not self._in_hand[endpoint]:
-                del self._in_hand[endpoint]
+            self._let_go(endpoint)
             self._slow.pop(endpoint, None)
             if slow:
                 self._slow[endpoint] = None
             if len(self._slow) > MOST_SLOW:
                 del self._slow[next(iter(self._slow))]
         self._freed.set()
+        self._on_change()
+
+    def _let_go(self, endpoint: str) -> None:
+        self._in_hand[endpoint] -= 1
+        if not self._in_hand[endpoint]:
+            del self._in_hand[endpoint]

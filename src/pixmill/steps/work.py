@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from pixmill.core.errors import (
     LeaseLost,
@@ -14,7 +15,7 @@ from pixmill.core.errors import (
     StorageFailure,
     StoreUnavailable,
 )
-from pixmill.core.leases import Lease, Work
+from pixmill.core.leases import Hint, Lease, Work
 from pixmill.ports import Clock, Store
 from pixmill.steps.pump import MOST_OPEN_SHARDS, Pump
 from pixmill.steps.recover import recover
@@ -27,12 +28,13 @@ RECOVER_SECONDS = 2.0
 
 
 class Worker:
-    """Claims work from the store until it is told to stop.
+    """Does the work of a store: claimed by itself (``run``), or as messages tell (``take``).
 
     ``duties`` say what is done for each kind of work. A duty that raises PixmillError ends the
     worker, with the reason in ``failure``; LeaseLost and NotFound only end that piece of work.
-    ``beside`` is what else runs in a thread of its own until the worker stops; should that fail,
-    the worker ends as well.
+    ``beside`` is what else runs, each in a thread of its own, until the worker stops; should one
+    fail, the worker ends as well. ``on_change`` is called, from any thread, when what can be
+    claimed has changed: something was taken, or has ended and may have opened more.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class Worker:
         clock: Clock,
         lease_seconds: float,
         grace_seconds: float,
-        beside: Callable[[threading.Event], None] | None = None,
+        beside: Sequence[Callable[[threading.Event], None]] = (),
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._store = store
@@ -55,7 +58,10 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._grace_seconds = grace_seconds
         self._beside = beside
+        self._on_change = on_change
         self._held: dict[str, Lease] = {}
+        self._taking = threading.Lock()  # one message after the other, so that none takes too much
+        self._closing = threading.Event()
         self._ended = threading.Event()  # something this worker did, which may have opened more
         self._failure: PixmillError | None = None
 
@@ -64,14 +70,34 @@ class Worker:
         """Why the worker stopped by itself; None if it did not."""
         return self._failure or self._pump.failure
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Keep leases alive and run what is beside; at the end, hand back what is in hand."""
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(over,), name="keeper", daemon=True)
+        beside = [
+            threading.Thread(target=self._run_beside, args=(run,), name="beside")
+            for run in self._beside
+        ]
+        for thread in (keeper, *beside):
+            thread.start()
+        try:
+            yield
+        finally:
+            self._closing.set()
+            self._pump.stop(self._grace_seconds)
+            self._on_change()
+            for thread in beside:
+                thread.join()
+            while self._held:  # the pump has let go of all, so these only write a last word
+                self._ended.wait(LOOK_AGAIN_SECONDS)
+                self._ended.clear()
+            over.set()
+            keeper.join()
+
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
-        closing, over = threading.Event(), threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(over,), name="keeper", daemon=True)
-        keeper.start()
-        beside = threading.Thread(target=self._run_beside, args=(closing,), name="beside")
-        beside.start()
-        with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes:
+        with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes, self.at_work():
             while not stop.is_set() and self.failure is None:
                 if not self._pump.hungry() or len(self._held) > MOST_OPEN_SHARDS:
                     stop.wait(LOOK_AGAIN_SECONDS)
@@ -81,31 +107,42 @@ class Worker:
                 else:
                     self._ended.wait(IDLE_SECONDS)
                     self._ended.clear()
-            closing.set()
-            self._pump.stop(self._grace_seconds)
-        beside.join()
-        over.set()
-        keeper.join()
 
-    def _claim(self) -> Lease | None:
+    def take(self, hint: Hint) -> None:
+        """Claim what a message tells of, and do it; return when it is over.
+
+        Nothing happens if it cannot be claimed: it is done, or with somebody else. A shard is
+        claimed when the pump has room for it.
+        """
+        with self._taking:
+            while hint.work is Work.SHARD and not self._pump.hungry():
+                if self._closing.wait(LOOK_AGAIN_SECONDS):
+                    return
+            if self._closing.is_set() or (lease := self._claim(hint)) is None:
+                return
+            self._held[lease.token] = lease
+        self._on_change()
+        self._do(lease)
+
+    def _claim(self, hint: Hint | None = None) -> Lease | None:
+        terms = {"now": self._clock(), "lease_seconds": self._lease_seconds}
         try:
-            return self._store.claim(
-                self._name, now=self._clock(), lease_seconds=self._lease_seconds
-            )
+            if hint:
+                return self._store.claim_hinted(hint, self._name, **terms)
+            return self._store.claim(self._name, **terms)
         except StoreUnavailable as error:
             log.warning("cannot claim work: %s", error)
         except PixmillError as error:
             self._failure = error
         return None
 
-    def _run_beside(self, closing: threading.Event) -> None:
+    def _run_beside(self, run: Callable[[threading.Event], None]) -> None:
         try:
-            if self._beside:
-                self._beside(closing)
+            run(self._closing)
         except PixmillError as error:
             self._failure = error
         except Exception as error:  # a mistake of ours: nobody would notice what no longer runs
-            log.exception("stopping: webhooks can no longer be sent")
+            log.exception("stopping: what runs beside the worker failed")
             self._failure = PixmillError(f"An internal error stopped the worker: {error!r}")
 
     def _do(self, lease: Lease) -> None:
@@ -124,6 +161,7 @@ class Worker:
         finally:
             del self._held[lease.token]
             self._ended.set()
+            self._on_change()
 
     def _hand_back(self, lease: Lease) -> None:
         """Give up work that could not be stored, without a loss: it would be given up for good.

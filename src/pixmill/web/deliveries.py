@@ -61,6 +61,7 @@ def replay_delivery(
     """
     _owned_delivery(service, caller, delivery_id)
     delivery = service.outbox.replay(delivery_id, now=service.clock())
+    service.wake()
     return _shown(delivery, service.outbox)
 
 

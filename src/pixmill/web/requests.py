@@ -54,7 +54,9 @@ def list_requests(
 def cancel_request(service: Services, caller: Submitter, request_id: RequestId) -> RequestSummary:
     """Stop a request: what is done stays, what is not fails as `cancelled` and can be retried."""
     owned(service, caller, request_id)
-    return views.summary(service.store.cancel_request(request_id, now=service.clock()))
+    cancelled = service.store.cancel_request(request_id, now=service.clock())
+    service.wake()  # somebody may have to be told
+    return views.summary(cancelled)
 
 
 @router.post(
@@ -71,6 +73,7 @@ def retry_request(service: Services, caller: Submitter, request_id: RequestId) -
     """
     owned(service, caller, request_id)
     retried = service.store.retry_failed(request_id, now=service.clock())
+    service.wake()
     request = service.store.request(request_id)
     return RetryAccepted(request_id=request.id, status=request.status, retried_images=retried)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,7 +15,10 @@ from pixmill.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The ports of one service process, and its settings."""
+    """The ports of one service process, and its settings.
+
+    ``wake`` is called when a call may have brought new work, once that is in the store.
+    """
 
     settings: Settings
     store: Store
@@ -22,6 +26,7 @@ class Service:
     outbox: Outbox
     blobs: Blobs
     clock: Clock
+    wake: Callable[[], None] = lambda: None
 
 
 async def service_of(request: Request) -> Service:

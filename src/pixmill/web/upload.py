@@ -131,9 +131,10 @@ Submitted = Annotated[tuple[Accepted, bool], Depends(submitted, max_concurrency=
     },
     openapi_extra={"requestBody": FORM},
 )
-def upload(submitted: Submitted, response: Response) -> UploadAccepted:
+def upload(service: Services, submitted: Submitted, response: Response) -> UploadAccepted:
     """Validate a CSV and accept it. Nothing is kept of one that is refused."""
     accepted, replayed = submitted
+    service.wake()
     response.headers["Location"] = f"/api/status/{accepted.request_id}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"

@@ -16,6 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
+from pixmill.core.leases import Hint, Work
 from pixmill.core.limits import SheetLimits
 from pixmill.stores.mongo import MongoOutbox, MongoStore, schema
 from pixmill.stores.mongo.layouts import LAYOUT_1, LAYOUT_2
@@ -70,7 +71,7 @@ def test_several_processes_may_make_a_database_at_once(
         opener.stdin.flush()
     answers = [opener.communicate(timeout=120) for opener in openers]
     assert answers == [("[]\n", "")] * 6
-    assert target["meta"].find_one({"_id": "schema"}) == {"_id": "schema", "version": 2}
+    assert schema.version(target) == schema.VERSION
     assert set(layout(target)) == {*LAYOUT_1, *LAYOUT_2, "meta"}
 
 
@@ -138,6 +139,21 @@ def test_what_the_first_version_wrote_goes_on(
         assert outbox.deliveries("req_new") == []
 
 
+def test_work_and_deliveries_of_the_second_version_are_told_of(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+        patched.setattr(schema, "VERSION", 2)
+        with closing(MongoStore(mongo_url)) as store:
+            ingested(store)
+            letters.cancelled(store, "req_hook")
+    with closing(MongoStore(mongo_url)) as store, closing(MongoOutbox(mongo_url)) as outbox:
+        assert store.take_hints(now=NOW, told_before=NOW) == [Hint(Work.SHARD, "req_a", 1)]
+        (delivery,) = outbox.deliveries("req_hook")
+        assert outbox.take_hints(now=NOW, told_before=NOW) == [delivery.id]
+
+
 @pytest.mark.parametrize(
     ("collection", "change"),
     [
@@ -149,6 +165,8 @@ def test_what_the_first_version_wrote_goes_on(
         ("products", {"images": None}),
         ("requests", {"webhook_events": "all"}),
         ("deliveries", {"state": "lost"}),
+        ("work", {"told": "yesterday"}),
+        ("deliveries", {"told": None}),
         ("endpoints", {"due": None}),
     ],
 )

@@ -16,7 +16,7 @@ from tests.contracts.records import LATE, NOW, claimed, ingested
 
 
 class Between(monitoring.CommandListener):
-    """Does something once, at the moment when a claimer has found no open work."""
+    """Does something once, at the moment when somebody has found no open work."""
 
     def __init__(self) -> None:
         self.act: Callable[[], None] | None = None
@@ -26,7 +26,14 @@ class Between(monitoring.CommandListener):
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Act when nothing was found."""
-        found_none = event.command_name == "findAndModify" and event.reply["value"] is None
+        match event.command_name:
+            case "findAndModify":
+                found_none = event.reply["value"] is None
+            case "aggregate":
+                found = event.reply["cursor"]["firstBatch"]
+                found_none = any(each.get("next") == [] for each in found)
+            case _:
+                return
         if found_none and self.act:
             act, self.act = self.act, None
             act()
@@ -54,11 +61,23 @@ def complete(store: Store) -> Callable[[], None]:
     return lambda: store.complete_shard(shard, now=NOW)
 
 
+def claim(store: Store) -> bool:
+    """Look for work and take it."""
+    return store.claim("w2", now=LATE, lease_seconds=30) is not None
+
+
+def tell(store: Store) -> bool:
+    """Look for work and tell of it."""
+    return store.take_hints(now=LATE, told_before=NOW) != []
+
+
+@pytest.mark.parametrize("look", [claim, tell])
 @pytest.mark.parametrize("offer", [hand_back, take_back, complete])
-def test_what_is_offered_while_a_claimer_finds_none_is_not_overlooked(
+def test_what_is_offered_while_somebody_finds_none_is_not_overlooked(
     mongo_url: str,
     monkeypatch: pytest.MonkeyPatch,
     offer: Callable[[Store], Callable[[], None]],
+    look: Callable[[Store], bool],
 ) -> None:
     between = Between()
     with closing(MongoStore(mongo_url)) as store, closing(MongoStore(mongo_url)) as other:
@@ -68,14 +87,18 @@ def test_what_is_offered_while_a_claimer_finds_none_is_not_overlooked(
             patched.setattr(database, "MongoClient", listening)
             other.census()
         between.act = offer(store)
-        assert other.claim("w2", now=LATE, lease_seconds=30) is not None
+        assert look(other)
+        assert between.act is None, "it was offered just then"
 
 
-def test_a_request_whose_work_is_all_taken_is_out_of_the_line(mongo_url: str) -> None:
+@pytest.mark.parametrize("look", [claim, tell])
+def test_a_request_whose_work_is_all_taken_is_out_of_the_line(
+    mongo_url: str, look: Callable[[Store], bool]
+) -> None:
     with closing(MongoStore(mongo_url)) as store:
         ingested(store)
         shard = claimed(store, Work.SHARD)
-        assert store.claim("w2", now=NOW, lease_seconds=30) is None
+        assert not look(store)
         requests = store._database._opened()["requests"]
         assert requests.find_one({"open": True}) is None
         store.release(shard)

@@ -23,7 +23,10 @@ from pixmill.stores.mongo.documents import all_of, record_id
 MOST_ATTEMPTS = 100
 """How many attempts of a delivery are kept, the last ones."""
 
-LET_GO: Document = {"$unset": ["token", "worker", "replay"]}
+UNTOLD = ["told", "teller"]
+"""The fields to be taken from a delivery so that workers are told of it as soon as it is due."""
+
+LET_GO: Document = {"$unset": ["token", "worker", "replay", *UNTOLD]}
 """Takes from a delivery what it has only while somebody holds it."""
 
 PENDING = {"state": str(DeliveryState.PENDING)}
@@ -75,16 +78,34 @@ def claim(
         return None
     found = step.deliveries.find_one_and_update(
         {"endpoint": endpoint["_id"], **PENDING},
-        {
-            "$set": {"token": secrets.token_hex(16), "worker": worker, "due": held_until},
-            "$unset": {"replay": ""},
-        },
+        _taken(worker, held_until),
         sort=BY_DUE,
         session=step.session,
         return_document=ReturnDocument.AFTER,
     )
     _set_due(step, endpoint["_id"])
     return messages.to_delivery(found) if found else None
+
+
+def claim_hinted(
+    step: Step, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+) -> Delivery | None:
+    """Hold just this delivery; None unless it is due."""
+    found = step.deliveries.find_one_and_update(
+        _waiting(delivery_id, now),
+        _taken(worker, now + lease_seconds),
+        session=step.session,
+        return_document=ReturnDocument.AFTER,
+    )
+    if found is None:
+        return None
+    _set_due(step, found["endpoint"])
+    return messages.to_delivery(found)
+
+
+def is_due(step: Step, delivery_id: str, now: float) -> bool:
+    """Whether a delivery waits for being tried, and nobody holds it."""
+    return step.deliveries.find_one(_waiting(delivery_id, now), {"_id": True}) is not None
 
 
 def expire(step: Step, worker: str | None) -> None:
@@ -149,7 +170,7 @@ def replay(step: Step, delivery_id: str, now: float) -> Delivery:
     }
     found = step.deliveries.find_one_and_update(
         {"_id": delivery_id},
-        [{"$set": anew}],
+        [{"$set": anew}, {"$unset": UNTOLD}],
         session=step.session,
         return_document=ReturnDocument.AFTER,
     )
@@ -222,6 +243,17 @@ def _hear_of(step: Step, endpoint: str, change: Document, due: float) -> None:
 
 def _due(busy: Collection[str], now: float) -> Document:
     return {"due": {"$lte": now}, "_id": {"$nin": list(busy)}}
+
+
+def _waiting(delivery_id: str, now: float) -> Document:
+    """What finds a delivery if it is due."""
+    return {"_id": delivery_id, **PENDING, "due": {"$lte": now}}
+
+
+def _taken(worker: str, until: float) -> Document:
+    """What a claim makes of a delivery."""
+    held = {"token": secrets.token_hex(16), "worker": worker, "due": until}
+    return {"$set": held, "$unset": {"replay": ""}}
 
 
 def _if_replayed(anew: object, usual: object) -> Document:

@@ -289,3 +289,16 @@ LAYOUT_2 = {
     ),
 }
 """What webhooks, and keys that replace others, brought."""
+
+TOLD = {
+    "told": NUMBER,  # when workers were last told of it; none: not since it can be claimed
+    "teller": TEXT,  # by whom: tells apart those who do so at the same moment
+}
+
+LAYOUT_3 = {
+    "work": replace(LAYOUT_1["work"], optional={**(LAYOUT_1["work"].optional or {}), **TOLD}),
+    "deliveries": replace(
+        LAYOUT_2["deliveries"], optional={**(LAYOUT_2["deliveries"].optional or {}), **TOLD}
+    ),
+}
+"""What telling workers through a broker brought."""

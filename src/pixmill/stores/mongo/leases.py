@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pymongo import ReturnDocument
 
 from pixmill.core.errors import LeaseLost
-from pixmill.core.leases import Lease, LostLease, Verdict, Work
+from pixmill.core.leases import Hint, Lease, LostLease, Verdict, Work
 from pixmill.stores.mongo import documents
 from pixmill.stores.mongo.database import Document, Step
 from pixmill.stores.mongo.documents import all_of, new_work, record_id, work_id
@@ -19,7 +19,10 @@ from pixmill.stores.mongo.documents import all_of, new_work, record_id, work_id
 NOBODYS = {"token": "", "worker": "", "expires": "", "trying": ""}
 """The fields of a lease, to be taken from work that nobody holds."""
 
-OPEN = {"$set": {"state": "open"}, "$unset": NOBODYS}
+OPENED = {**NOBODYS, "told": "", "teller": ""}
+"""The fields to be taken from work that is open again: so workers are told of it at once."""
+
+OPEN = {"$set": {"state": "open"}, "$unset": OPENED}
 DONE = {"$set": {"state": "done"}, "$unset": NOBODYS}
 
 OFFERED = {"$set": {"open": True}, "$inc": {"offers": 1}}
@@ -63,6 +66,33 @@ def claim(step: Step, worker: str, *, now: float, lease_seconds: float) -> Lease
         step.requests.update_one(
             {"_id": request["_id"], "offers": request["offers"]}, {"$set": {"open": False}}
         )
+
+
+def claim_hinted(
+    step: Step, hint: Hint, worker: str, *, now: float, lease_seconds: float
+) -> Lease | None:
+    """Lease just this work to a worker; None unless it is open and due.
+
+    Its round is its request's: a retry changes both in one transaction.
+    """
+    wanted: Document = {
+        "_id": work_id(hint.request_id, hint.work, hint.number),
+        "state": "open",
+        **({"due": {"$lte": now}} if hint.work is Work.PURGE else {}),
+    }
+    leased = {
+        "state": "leased",
+        "token": {"$concat": [f"{secrets.token_hex(16)}.", {"$toString": "$round"}]},
+        "worker": {"$literal": worker},
+        "expires": now + lease_seconds,
+    }
+    found = step.work.find_one_and_update(
+        wanted, [{"$set": leased}], return_document=ReturnDocument.AFTER
+    )
+    if found is None:
+        return None
+    step.requests.update_one({"_id": hint.request_id}, {"$set": {"turn": now}})
+    return documents.to_lease(found)
 
 
 def round_of(lease: Lease) -> int:
@@ -188,7 +218,7 @@ def take_back(step: Step, lost: LostLease, verdict: Verdict, *, now: float) -> D
     change = {
         "$set": {"state": "open", "alone": verdict.alone, "due": now},
         "$inc": {"losses": 1},
-        "$unset": NOBODYS,
+        "$unset": OPENED,
     }
     overdue = {**held(lost.lease), "expires": {"$lt": now}}
     if not step.work.update_one(overdue, change, session=step.session).matched_count:
@@ -212,7 +242,7 @@ def reopen(step: Step, request_id: str, numbers: Sequence[int], *, round_: int, 
     fresh = {"state": "open", "losses": 0, "alone": False, "due": now, "round": round_}
     ids = [work_id(request_id, Work.SHARD, number) for number in numbers]
     step.work.update_many(
-        {"_id": {"$in": ids}}, {"$set": fresh, "$unset": NOBODYS}, session=step.session
+        {"_id": {"$in": ids}}, {"$set": fresh, "$unset": OPENED}, session=step.session
     )
 
 

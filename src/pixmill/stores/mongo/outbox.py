@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pymongo.errors import DuplicateKeyError
 
 from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
-from pixmill.stores.mongo import deliveries, messages
+from pixmill.stores.mongo import deliveries, hints, messages
 from pixmill.stores.mongo.database import Database, Document, Step, collided
 
 RECEIPT_SECONDS = 30 * 86_400.0
@@ -36,6 +36,24 @@ class MongoOutbox:
         return self._database.write(
             lambda step: deliveries.claim(step, worker, busy, now=now, lease_seconds=lease_seconds)
         )
+
+    def claim_hinted(
+        self, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+    ) -> Delivery | None:
+        """Take just this delivery; None unless it is there, pending, due and not held."""
+        with self._database.using() as step:
+            if not deliveries.is_due(step, delivery_id, now):  # nor does a late hint
+                return None
+        return self._database.write(
+            lambda step: deliveries.claim_hinted(
+                step, delivery_id, worker, now=now, lease_seconds=lease_seconds
+            )
+        )
+
+    def take_hints(self, *, now: float, told_before: float) -> list[str]:
+        """Return the ids of due deliveries that workers are to be told of, and note it."""
+        with self._database.using() as step:
+            return hints.take_deliveries(step, now, told_before)
 
     def keep_body(self, delivery: Delivery, body: str) -> None:
         """Keep what is sent, so that every attempt sends the same. Raises LeaseLost."""

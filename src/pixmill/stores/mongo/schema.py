@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.database import Database
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
-from pixmill.stores.mongo.layouts import LAYOUT_1, LAYOUT_2, Layout
+from pixmill.stores.mongo.layouts import LAYOUT_1, LAYOUT_2, LAYOUT_3, Layout
 
 NOBODY = {"_id": "nobody"}
 """The document of ``meta`` that is changed when requests are made, or taken over, that are
@@ -33,6 +33,10 @@ def _second(database: Database[dict[str, Any]]) -> None:
     database["meta"].update_one(NOBODY, {"$setOnInsert": {"writes": 0}}, upsert=True)
 
 
+def _third(database: Database[dict[str, Any]]) -> None:
+    lay_out(database, LAYOUT_3)
+
+
 def lay_out(database: Database[dict[str, Any]], layout: Mapping[str, Layout]) -> None:
     """Make collections, validators and indexes; what is there already stays as it is."""
     there = set(database.list_collection_names())
@@ -44,7 +48,7 @@ def lay_out(database: Database[dict[str, Any]], layout: Mapping[str, Layout]) ->
             database[name].create_indexes(list(collection.indexes))
 
 
-MIGRATIONS: tuple[Callable[[Database[dict[str, Any]]], None], ...] = (_first, _second)
+MIGRATIONS: tuple[Callable[[Database[dict[str, Any]]], None], ...] = (_first, _second, _third)
 """Each brings the schema one version further, and may be run again after it was cut short."""
 
 VERSION = len(MIGRATIONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pixmill.core.errors import StoreUnavailable
-from pixmill.core.leases import Lease, LostLease, Verdict
+from pixmill.core.leases import Hint, Lease, LostLease, Verdict
 from pixmill.core.model import (
     Image,
     ImageStatus,
@@ -21,6 +21,7 @@ from pixmill.stores.mongo import (
     deliveries,
     documents,
     endings,
+    hints,
     ingest,
     leases,
     outcomes,
@@ -142,6 +143,18 @@ class MongoStore:
         """Take the most urgent open work, requests in turn; None when there is none."""
         with self._database.using() as step:
             return leases.claim(step, worker, now=now, lease_seconds=lease_seconds)
+
+    def claim_hinted(
+        self, hint: Hint, worker: str, *, now: float, lease_seconds: float
+    ) -> Lease | None:
+        """Take just this work; None unless it is open, and due if it is a purge."""
+        with self._database.using() as step:
+            return leases.claim_hinted(step, hint, worker, now=now, lease_seconds=lease_seconds)
+
+    def take_hints(self, *, now: float, told_before: float) -> list[Hint]:
+        """Return open work that workers are to be told of, and note that they are told now."""
+        with self._database.using() as step:
+            return hints.take_work(step, now, told_before)
 
     def renew(self, held: Sequence[Lease], *, until: float) -> set[str]:
         """Prolong leases; return the tokens of those that are lost."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pixmill.core.errors import StorageFailure, StoreUnavailable
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The number of the last file in ``migrations``, all of which are applied in order."""
 
 BUSY_SECONDS = 30.0

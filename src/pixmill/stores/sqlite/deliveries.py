@@ -15,8 +15,9 @@ from pixmill.stores.sqlite import requests, rows
 MOST_ATTEMPTS = 100
 """How many attempts of a delivery are kept, the last ones."""
 
-FREE = "token = NULL, worker = NULL, replay = 0"
+FREE = "token = NULL, worker = NULL, replay = 0, told = NULL"
 HELD = " WHERE id = :id AND token = :token"
+DUE = " WHERE id = :id AND state = 'pending' AND due <= :now"
 
 
 def tell(db: sqlite3.Connection, request_id: str, event: Event, now: float) -> None:
@@ -82,14 +83,39 @@ def claim(
     endpoint = due_endpoint(db, busy, now)
     if endpoint is None:
         return None
-    row = db.execute(
-        "UPDATE deliveries SET token = ?, worker = ?, due = ?, replay = 0 WHERE number ="
-        " (SELECT number FROM deliveries WHERE state = 'pending' AND endpoint = ?"
-        "  ORDER BY due, number LIMIT 1) RETURNING *",
-        (secrets.token_hex(16), worker, now + lease_seconds, endpoint),
+    first = db.execute(
+        "SELECT id FROM deliveries WHERE state = 'pending' AND endpoint = ?"
+        " ORDER BY due, number LIMIT 1",
+        (endpoint,),
     ).fetchone()
-    _set_due(db, endpoint)
+    return claim_hinted(db, first["id"], worker, now=now, lease_seconds=lease_seconds)
+
+
+def claim_hinted(
+    db: sqlite3.Connection, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+) -> Delivery | None:
+    """Hold just this delivery; None unless it is due."""
+    row = db.execute(
+        f"UPDATE deliveries SET token = :token, worker = :worker, due = :until, replay = 0{DUE}"
+        " RETURNING *",
+        {
+            "token": secrets.token_hex(16),
+            "worker": worker,
+            "until": now + lease_seconds,
+            "id": delivery_id,
+            "now": now,
+        },
+    ).fetchone()
+    if row is None:
+        return None
+    _set_due(db, row["endpoint"])
     return rows.to_delivery(row)
+
+
+def is_due(db: sqlite3.Connection, delivery_id: str, now: float) -> bool:
+    """Whether a delivery waits for being tried, and nobody holds it."""
+    found = db.execute("SELECT 1 FROM deliveries" + DUE, {"id": delivery_id, "now": now})
+    return found.fetchone() is not None
 
 
 def expire(db: sqlite3.Connection, worker: str | None) -> None:
@@ -161,7 +187,7 @@ def replay(db: sqlite3.Connection, delivery_id: str, now: float) -> Delivery:
     Who holds it goes on, so that the attempt is recorded; then it is due.
     """
     row = db.execute(
-        "UPDATE deliveries SET state = 'pending', earlier = attempts, next_at = :now,"
+        "UPDATE deliveries SET state = 'pending', earlier = attempts, next_at = :now, told = NULL,"
         " due = iif(token IS NULL, :now, due), replay = (token IS NOT NULL)"
         " WHERE id = :id RETURNING *",
         {"id": delivery_id, "now": now},

@@ -6,16 +6,29 @@ import secrets
 import sqlite3
 
 from pixmill.core.errors import LeaseLost
-from pixmill.core.leases import Lease, LostLease, Verdict, Work
+from pixmill.core.leases import Hint, Lease, LostLease, Verdict, Work
 from pixmill.stores.sqlite import rows
 
-OPEN = "state = 'open', token = NULL, worker = NULL, expires = NULL, trying = NULL"
+OPEN = "state = 'open', token = NULL, worker = NULL, expires = NULL, trying = NULL, told = NULL"
 DONE = "state = 'done', token = NULL, worker = NULL, expires = NULL, trying = NULL"
 HELD = " WHERE request_id = ? AND kind = ? AND number = ? AND state = 'leased' AND token = ?"
 
-
 IN_TURN = "status IN ('PENDING', 'PROCESSING', 'DELETED')"
 """Requests that may have open work: what an index needs to hear in just these words."""
+
+READY = "(kind <> 'purge' OR due <= :now)"
+"""Open work that may be claimed: a purge is offered long before it is due."""
+
+HINTED = (
+    " WHERE request_id = :request_id AND kind = :kind AND number = :number AND state = 'open'"
+    f" AND {READY}"
+)
+
+NEXT = (
+    f"{IN_TURN} AND EXISTS (SELECT 1 FROM work WHERE request_id = requests.id AND state = 'open'"
+    f" AND {READY}) ORDER BY turn, created_at"
+)
+"""Requests with work that may be claimed, the one whose turn is longest ago first."""
 
 
 def claim(db: sqlite3.Connection, worker: str, *, now: float, lease_seconds: float) -> Lease | None:
@@ -23,19 +36,34 @@ def claim(db: sqlite3.Connection, worker: str, *, now: float, lease_seconds: flo
     found = next_open(db, now)
     if found is None:
         return None
+    hint = Hint(Work(found["kind"]), found["request_id"], found["number"])
+    return claim_hinted(db, hint, worker, now=now, lease_seconds=lease_seconds)
+
+
+def claim_hinted(
+    db: sqlite3.Connection, hint: Hint, worker: str, *, now: float, lease_seconds: float
+) -> Lease | None:
+    """Lease just this work to a worker; None unless it is open and due."""
     row = db.execute(
-        "UPDATE work SET state = 'leased', token = :token, worker = :worker,"
-        " expires = :expires WHERE request_id = :request_id AND kind = :kind"
-        " AND number = :number RETURNING *",
+        "UPDATE work SET state = 'leased', token = :token, worker = :worker, expires = :expires"
+        f"{HINTED} RETURNING *",
         {
-            **dict(found),
+            **hinted(hint, now),
             "token": secrets.token_hex(16),
             "worker": worker,
             "expires": now + lease_seconds,
         },
     ).fetchone()
+    if row is None:
+        return None
     db.execute("UPDATE requests SET turn = ? WHERE id = ?", (now, row["request_id"]))
     return rows.to_lease(row)
+
+
+def can_claim(db: sqlite3.Connection, hint: Hint, now: float) -> bool:
+    """Whether this work is open and due."""
+    found = db.execute("SELECT 1 FROM work" + HINTED, hinted(hint, now))
+    return found.fetchone() is not None
 
 
 def next_open(db: sqlite3.Connection, now: float) -> sqlite3.Row | None:
@@ -43,12 +71,9 @@ def next_open(db: sqlite3.Connection, now: float) -> sqlite3.Row | None:
     row: sqlite3.Row | None = db.execute(
         "SELECT work.request_id, kind, number FROM requests JOIN work"
         " ON work.request_id = requests.id AND work.state = 'open'"
-        f" WHERE requests.id = (SELECT id FROM requests WHERE {IN_TURN}"
-        "   AND EXISTS (SELECT 1 FROM work WHERE request_id = requests.id AND state = 'open'"
-        "     AND (kind <> 'purge' OR due <= ?))"
-        "   ORDER BY turn, created_at LIMIT 1)"
+        f" WHERE requests.id = (SELECT id FROM requests WHERE {NEXT} LIMIT 1)"
         " ORDER BY kind, number LIMIT 1",
-        (now,),
+        {"now": now},
     ).fetchone()
     return row
 
@@ -150,6 +175,16 @@ def take_back(db: sqlite3.Connection, lost: LostLease, verdict: Verdict, *, now:
             (lost.lease.request_id, lost.trying),
         )
     return bool(changed)
+
+
+def hinted(hint: Hint, now: float) -> dict[str, object]:
+    """The parameters of the ``HINTED`` clause."""
+    return {
+        "request_id": hint.request_id,
+        "kind": hint.work,
+        "number": hint.number,
+        "now": now,
+    }
 
 
 def held(lease: Lease) -> tuple[str, str, int, str]:

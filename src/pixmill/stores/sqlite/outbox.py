@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pixmill.core.webhooks import Attempt, Delivery, DeliveryState, Receipt
-from pixmill.stores.sqlite import deliveries, rows
+from pixmill.stores.sqlite import deliveries, hints, rows
 from pixmill.stores.sqlite.database import Database
 
 RECEIPT_SECONDS = 30 * 86_400.0
@@ -37,6 +37,28 @@ class SqliteOutbox:
                 return None
         with self._database.write() as db:
             return deliveries.claim(db, worker, busy, now=now, lease_seconds=lease_seconds)
+
+    def claim_hinted(
+        self, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+    ) -> Delivery | None:
+        """Take just this delivery; None unless it is there, pending, due and not held."""
+        with self._database.read() as db:
+            if not deliveries.is_due(db, delivery_id, now):  # a late hint should lock nothing
+                return None
+        with self._database.write() as db:
+            return deliveries.claim_hinted(
+                db, delivery_id, worker, now=now, lease_seconds=lease_seconds
+            )
+
+    def take_hints(self, *, now: float, told_before: float) -> list[str]:
+        """Return the ids of due deliveries that workers are to be told of, and note it."""
+        with self._database.read() as db:
+            if not hints.untold_deliveries(db, now, told_before):
+                return []
+        with self._database.write() as db:
+            untold = hints.untold_deliveries(db, now, told_before)
+            hints.tell_of_deliveries(db, untold, now)
+            return untold
 
     def keep_body(self, delivery: Delivery, body: str) -> None:
         """Keep what is sent, so that every attempt sends the same. Raises LeaseLost."""

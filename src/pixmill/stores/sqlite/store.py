@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pixmill.core.leases import Lease, LostLease, Verdict, Work
+from pixmill.core.leases import Hint, Lease, LostLease, Verdict, Work
 from pixmill.core.model import (
     Image,
     ImageStatus,
@@ -18,7 +18,16 @@ from pixmill.core.model import (
     RequestStatus,
 )
 from pixmill.ports import Census, Totals
-from pixmill.stores.sqlite import contents, deliveries, endings, ingest, leases, outcomes, requests
+from pixmill.stores.sqlite import (
+    contents,
+    deliveries,
+    endings,
+    hints,
+    ingest,
+    leases,
+    outcomes,
+    requests,
+)
 from pixmill.stores.sqlite.database import Database
 
 
@@ -146,6 +155,26 @@ class SqliteStore:
                 return None
         with self._database.write() as db:
             return leases.claim(db, worker, now=now, lease_seconds=lease_seconds)
+
+    def claim_hinted(
+        self, hint: Hint, worker: str, *, now: float, lease_seconds: float
+    ) -> Lease | None:
+        """Take just this work; None unless it is open, and due if it is a purge."""
+        with self._database.read() as db:
+            if not leases.can_claim(db, hint, now):  # a doubled or late hint should lock nothing
+                return None
+        with self._database.write() as db:
+            return leases.claim_hinted(db, hint, worker, now=now, lease_seconds=lease_seconds)
+
+    def take_hints(self, *, now: float, told_before: float) -> list[Hint]:
+        """Return open work that workers are to be told of, and note that they are told now."""
+        with self._database.read() as db:
+            if not hints.untold_work(db, now, told_before):  # who asks often should lock nothing
+                return []
+        with self._database.write() as db:
+            untold = hints.untold_work(db, now, told_before)
+            hints.tell_of_work(db, untold, now)
+            return untold
 
     def renew(self, held: Sequence[Lease], *, until: float) -> set[str]:
         """Prolong leases; return the tokens of those that are lost."""

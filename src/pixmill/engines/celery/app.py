@@ -1,0 +1,93 @@
+"""The Celery app: one queue of hints, and settings under which nothing hangs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import Celery
+from kombu.entity import Queue
+
+QUEUE = "pixmill"
+
+AT_ONCE = 16
+"""Tasks of a worker at once. Each is a thread that waits for its shard, so they cost little.
+
+As many messages are taken from the queue, and no more: what a worker has no room for, others get.
+"""
+
+VISIBILITY_SECONDS = 3600
+"""After this Redis sends a message again that nobody acknowledged: above what a shard takes.
+
+It is not what brings back the work of the dead, which its lease does in half a minute.
+"""
+
+DELIVERY_LIMIT = 100
+"""How often RabbitMQ sends a message again before it drops it.
+
+It would drop it after 20 times by itself; to lose one does no harm, as the store knows of its work.
+"""
+
+SOCKET_SECONDS = 10.0
+"""How long a broker may be silent while it is talked to."""
+
+ONE_TRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.1}
+"""How often a connection is tried for who sends, before it is told that there is none."""
+
+
+def make_app(url: str, grace_seconds: float) -> Celery:
+    """The app for a broker's URL. Nothing is connected yet."""
+    app = Celery("pixmill", broker=url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_queues=[_queue(url)],
+        task_serializer="json",
+        accept_content=["json"],
+        # No results: what comes of work is in the store.
+        result_backend=None,
+        task_ignore_result=True,
+        # A message is held until its work is over, so that the queue shows what is in hand.
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # leases bring lost work back, and count how often
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",  # pixels have processes of their own
+        worker_concurrency=AT_ONCE,
+        worker_consumer="pixmill.engines.celery.consumer:Consumer",
+        worker_hijack_root_logger=False,
+        worker_send_task_events=True,
+        worker_soft_shutdown_timeout=grace_seconds,
+        # What runs goes on without the broker; its message comes again, and finds it taken.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=SOCKET_SECONDS,
+        broker_transport_options=_transport_options(url),
+        task_publish_retry=False,  # the publisher tries again, and tells of it meanwhile
+    )
+    return app
+
+
+def _queue(url: str) -> Queue:
+    if not _is_amqp(url):
+        return Queue(QUEUE)  # type: ignore[no-untyped-call]  # kombu is typed in parts
+    lasting = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    return Queue(QUEUE, queue_arguments=lasting)  # type: ignore[no-untyped-call]  # as above
+
+
+def _transport_options(url: str) -> dict[str, Any]:
+    if _is_amqp(url):
+        return {"confirm_publish": True, **ONE_TRY}
+    return {
+        **ONE_TRY,
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+    }
+
+
+def _is_amqp(url: str) -> bool:
+    return urlsplit(url).scheme in {"amqp", "amqps"}

@@ -1,0 +1,22 @@
+"""The part of a Celery worker that takes messages, without what only tasks with an ETA need."""
+
+from __future__ import annotations
+
+from celery.worker import consumer
+
+DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+"""Makes some thirty queues and exchanges on RabbitMQ, to hold tasks until they are due.
+
+Here the store knows what is due, and nothing is sent before.
+"""
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
+    """Celery's consumer, but for a step; named by the setting ``worker_consumer``."""
+
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]  # as above
+        """The steps in which it starts."""
+
+        default_steps = tuple(
+            step for step in consumer.Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
+        )

@@ -1,0 +1,59 @@
+"""Messages on their way to a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from pixmill.core.errors import BrokerUnavailable
+from pixmill.core.leases import Hint
+from pixmill.engines.celery.app import QUEUE
+from pixmill.engines.celery.tasks import DELIVER, TASK_OF
+
+
+class Messages:
+    """Sends hints as Celery tasks. Raises BrokerUnavailable; then the hint may have gone or not."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._troubles = (KombuError, OSError, *app.connection_for_write().connection_errors)
+
+    def tell_of(self, hint: Hint) -> None:
+        """Tell a worker of work."""
+        numbered = (hint.number,) if hint.number else ()
+        self._send(TASK_OF[hint.work], hint.request_id, *numbered)
+
+    def tell_of_delivery(self, delivery_id: str) -> None:
+        """Tell a worker of a webhook that is due."""
+        self._send(DELIVER, delivery_id)
+
+    def check(self) -> None:
+        """Make sure that the broker can be reached."""
+        with self._translated(), self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._app.pool.force_close_all()
+
+    def _send(self, task: str, *arguments: str | int) -> None:
+        with self._translated():
+            self._app.send_task(task, arguments, queue=QUEUE, ignore_result=True)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._troubles as error:
+            raise BrokerUnavailable(f"The broker cannot be reached: {_said(error)}.") from error
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong, in one line and without the address, which may hold a password."""
+    root = error.__cause__ or error
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    return type(root).__name__

@@ -1,0 +1,94 @@
+"""The publisher: looks what workers are to be told of, and sends the messages."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from pixmill.core.errors import PixmillError
+from pixmill.engines.celery.messages import Messages
+from pixmill.ports import Clock, Outbox, Store
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often it looks though nobody wakes it: for what others opened and died, and what is due."""
+
+TOGETHER_SECONDS = 0.02
+"""How long those who wake it are waited for, so that it looks once for all of them."""
+
+LOST_SECONDS = 30.0
+"""A hint that nobody followed for so long may be lost, and is sent again.
+
+Few are on their way at once (``Store.take_hints``), so to repeat those that only wait costs little.
+"""
+
+CHECK_SECONDS = 10.0
+"""How often it is made sure that the broker can be reached, when there is nothing to send."""
+
+
+class Publisher:
+    """Tells workers of open work by messages; any number of processes may do so on one store.
+
+    Sending is never what makes work safe: it is in the store before, and told of until it is taken.
+    """
+
+    def __init__(self, store: Store, outbox: Outbox, messages: Messages, clock: Clock) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._messages = messages
+        self._clock = clock
+        self._woken = threading.Event()
+        self._unsent: deque[Callable[[], None]] = deque()
+        self._checked = 0.0
+        self.failure: str | None = None
+
+    def wake(self) -> None:
+        """Look now, since there may be something to tell."""
+        self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look and send until ``stop`` is set (and it is woken, or some seconds have passed)."""
+        while not stop.is_set():
+            self._woken.clear()  # before the look, so that no call is missed
+            try:
+                self._look()
+                self._note(None)
+            except PixmillError as error:
+                self._note(error.message)
+            except Exception:  # a mistake of ours; without this thread, nobody hears of any work
+                log.exception("workers could not be told of work")
+            self._woken.wait(LOOK_SECONDS)
+            stop.wait(TOGETHER_SECONDS)
+
+    def _look(self) -> None:
+        """Send what could not be sent before, and what is new."""
+        self._send()
+        now = self._clock()
+        told_before = now - LOST_SECONDS
+        for hint in self._store.take_hints(now=now, told_before=told_before):
+            self._unsent.append(partial(self._messages.tell_of, hint))
+        for delivery_id in self._outbox.take_hints(now=now, told_before=told_before):
+            self._unsent.append(partial(self._messages.tell_of_delivery, delivery_id))
+        if self._unsent:
+            self._send()
+        elif time.monotonic() - self._checked > CHECK_SECONDS or self.failure:
+            self._messages.check()
+            self._checked = time.monotonic()
+
+    def _send(self) -> None:
+        while self._unsent:
+            self._unsent[0]()
+            self._unsent.popleft()
+            self._checked = time.monotonic()
+
+    def _note(self, failure: str | None) -> None:
+        if failure and not self.failure:
+            log.warning("workers cannot be told of work: %s Accepted work waits.", failure)
+        elif self.failure and not failure:
+            log.info("workers are told of work again")
+        self.failure = failure

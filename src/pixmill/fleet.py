@@ -1,0 +1,14 @@
+"""What ``celery -A pixmill.fleet worker`` loads: the app, as the environment says.
+
+``pixmill worker`` runs the same app; this is for those who start all their workers with Celery's
+own command, or look at them with ``celery inspect`` and Flower.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pixmill.settings import load_settings
+from pixmill.wiring import celery_app
+
+app = celery_app(load_settings({}, os.environ))
