@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmill import wiring
+from pixmill import settings, wiring
 from pixmill.core.errors import InvalidSetting
 from pixmill.core.webhooks import parse_secret
 from pixmill.settings import PREFIX, Settings, listed, load_settings
@@ -26,6 +26,19 @@ def test_the_defaults_need_nothing(tmp_path: Path) -> None:
     settings = load_settings({}, {})
     assert settings.store_url == f"sqlite://{tmp_path}/pixmill-data/pixmill.db"
     assert settings.blobs_url == f"file://{tmp_path}/pixmill-data"
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("max 100000", 64), ("200000 100000", 2), ("50000 100000", 1), (None, 64)]
+)
+def test_a_container_counts_the_cores_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, most: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr(settings, "CPU_LIMIT", tmp_path / "cpu.max")
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert settings.cores() == most
 
 
 def test_a_folder_with_odd_characters_is_found_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -28,12 +29,20 @@ DOTENV = ".env"
 MOST_SECRETS = 2
 LOCAL = "local"
 BROKERS = ("redis", "rediss", "amqp", "amqps")
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Which share of its machine's cores a container may use: microseconds, in how many of them."""
+
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Processor cores that this process may use; of a part of one, the whole."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, _, period = CPU_LIMIT.read_text().partition(" ")
+    except OSError:  # no container, or one without such limits
+        return allowed
+    return allowed if quota.strip() == "max" else min(allowed, math.ceil(int(quota) / int(period)))
 
 
 class Settings(BaseSettings):

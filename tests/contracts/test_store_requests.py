@@ -243,3 +243,21 @@ class TestWait:
         store.delete_request("req_a", now=NOW, purge_at=NOW + 30)
         assert store.longest_wait(now=NOW + 20) == 0
         assert store.longest_wait(now=NOW + 37) == 7
+
+
+class TestAge:
+    def test_open_work_ages_however_much_of_it_is_done(self, store: Store) -> None:
+        assert store.oldest_work(now=NOW) == 0
+        ingested(store, "req_a", urls=100)
+        for tick in range(1, 9):
+            store.claim("w1", now=NOW + tick, lease_seconds=30)
+            assert store.oldest_work(now=NOW + tick) == tick
+
+    def test_work_in_hand_does_not_count(self, store: Store) -> None:
+        store.add_request(made("req_a", at=NOW))
+        store.add_request(made("req_b", at=NOW + 10))
+        assert store.oldest_work(now=NOW + 15) == 15
+        store.claim("w1", now=NOW + 15, lease_seconds=30)
+        assert store.oldest_work(now=NOW + 15) == 5
+        store.claim("w1", now=NOW + 15, lease_seconds=30)
+        assert store.oldest_work(now=LATE) == 0

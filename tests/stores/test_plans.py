@@ -143,6 +143,7 @@ def drive_reading(store: Any) -> None:
     store.totals("req_a")
     store.census()
     store.longest_wait(now=NOW)
+    store.oldest_work(now=NOW)
 
 
 def drive_deletion(store: Any) -> None:

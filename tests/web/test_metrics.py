@@ -41,6 +41,7 @@ def test_it_tells_what_the_store_holds(service: Service, client: httpx.Client) -
     assert value(found, "pixmill_images_total", result="failed") == 1
     assert value(found, "pixmill_images_in_progress") == 4
     assert value(found, "pixmill_oldest_wait_seconds") >= 0
+    assert value(found, "pixmill_oldest_work_seconds") >= 0
 
 
 def test_it_counts_calls_by_the_template_of_their_route(

@@ -15,6 +15,7 @@ COMMANDS = (
     "delete",
     "download",
     "gc",
+    "health",
     "keys",
     "retry",
     "run",

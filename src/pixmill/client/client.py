@@ -21,6 +21,7 @@ from pixmill.core.model import ImageStatus, RequestStatus
 from pixmill.core.sheets.problems import shown
 from pixmill.web.cursors import MOST
 from pixmill.web.schemas import (
+    Health,
     ImageResult,
     ProductStatus,
     Progress,
@@ -82,6 +83,10 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._wire.close()
+
+    def health(self, *, ready: bool = False) -> Health:
+        """Whether the service lives; if ``ready``, whether it can work, with all it looked at."""
+        return self._wire.look("/ready" if ready else "/health", Health, frozenset({200, 503}))
 
     def upload(
         self,

@@ -83,7 +83,17 @@ class Wire:
     def ask(self, method: str, path: str, body: type[Body], **call: Any) -> Body:
         """Make a call and return the body of its answer."""
         with self.open(method, path, **call) as response:
-            content = _read(response, LARGEST_BODY)
+            return self._parsed(response, body)
+
+    def look(self, path: str, body: type[Body], statuses: frozenset[int]) -> Body:
+        """Ask once for something outside of the API, which comes with one of these statuses."""
+        with translated(self.url), self._http.stream("GET", path) as response:
+            if response.status_code not in statuses:
+                raise not_pixmill(self.url, f"it answers {response.status_code} to {path}")
+            return self._parsed(response, body)
+
+    def _parsed(self, response: httpx.Response, body: type[Body]) -> Body:
+        content = _read(response, LARGEST_BODY)
         if content is None:
             raise not_pixmill(self.url, f"its answer is larger than {LARGEST_BODY:,} bytes")
         try:

@@ -217,6 +217,12 @@ class Store(Protocol):
         this grows without bound only when nobody works.
         """
 
+    def oldest_work(self, *, now: float) -> float:
+        """Return for how many seconds the work that was offered first has been open.
+
+        0 if none is open. It grows while there is more work than workers can do.
+        """
+
     def census(self) -> Census:
         """Count what there is."""
 

@@ -116,7 +116,9 @@ class _Census:
     def collect(self) -> Iterator[Metric]:
         """The metrics. Raises like Store."""
         census = self._service.store.census()
-        wait = self._service.store.longest_wait(now=self._service.clock())
+        now = self._service.clock()
+        wait = self._service.store.longest_wait(now=now)
+        age = self._service.store.oldest_work(now=now)
         requests = GaugeMetricFamily("pixmill_requests", "Requests by status.", labels=["status"])
         for status in RequestStatus:
             requests.add_metric([status], census.requests.get(status, 0))
@@ -138,4 +140,9 @@ class _Census:
             "pixmill_oldest_wait_seconds",
             "Seconds for which the request served longest ago has waited for a worker.",
             wait,
+        )
+        yield GaugeMetricFamily(
+            "pixmill_oldest_work_seconds",
+            "Seconds for which the work that was offered first has been open.",
+            age,
         )

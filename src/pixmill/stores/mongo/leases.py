@@ -265,6 +265,15 @@ def has_any(step: Step, request_id: str) -> bool:
 
 def longest_wait(step: Step, now: float) -> float:
     """Seconds for which the next work of some request has been open since its turn or its offer."""
+    return _longest(step, {"$max": ["$turn", "$next.due"]}, now)
+
+
+def oldest_work(step: Step, now: float) -> float:
+    """Seconds for which the next work of some request has been open since its offer."""
+    return _longest(step, "$next.due", now)
+
+
+def _longest(step: Step, since: object, now: float) -> float:
     found = step.requests.aggregate(
         [
             {"$match": {"open": True}},
@@ -283,7 +292,7 @@ def longest_wait(step: Step, now: float) -> float:
                 }
             },
             {"$unwind": "$next"},
-            {"$group": {"_id": None, "since": {"$min": {"$max": ["$turn", "$next.due"]}}}},
+            {"$group": {"_id": None, "since": {"$min": since}}},
         ]
     )
     return max((max(0.0, now - each["since"]) for each in found), default=0.0)

@@ -132,6 +132,11 @@ class MongoStore:
         with self._database.reading() as step:
             return leases.longest_wait(step, now)
 
+    def oldest_work(self, *, now: float) -> float:
+        """Return for how many seconds the work that was offered first has been open."""
+        with self._database.reading() as step:
+            return leases.oldest_work(step, now)
+
     def census(self) -> Census:
         """Count what there is."""
         with self._database.using() as step:

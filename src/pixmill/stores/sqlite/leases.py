@@ -14,6 +14,10 @@ DONE = "state = 'done', token = NULL, worker = NULL, expires = NULL, trying = NU
 HELD = " WHERE request_id = ? AND kind = ? AND number = ? AND state = 'leased' AND token = ?"
 
 IN_TURN = "status IN ('PENDING', 'PROCESSING', 'DELETED')"
+NEXT_DUE = (
+    "(SELECT due FROM work WHERE request_id = requests.id AND state = 'open'"
+    " ORDER BY kind, number LIMIT 1)"
+)
 """Requests that may have open work: what an index needs to hear in just these words."""
 
 READY = "(kind <> 'purge' OR due <= :now)"
@@ -124,12 +128,17 @@ def has_any(db: sqlite3.Connection, request_id: str) -> bool:
 
 def longest_wait(db: sqlite3.Connection, now: float) -> float:
     """Seconds for which the next work of some request has been open since its turn or its offer."""
-    since = db.execute(
-        "SELECT min(max(turn, (SELECT due FROM work WHERE request_id = requests.id"
-        " AND state = 'open' ORDER BY kind, number LIMIT 1)))"
-        f" FROM requests WHERE {IN_TURN}"
-    ).fetchone()[0]
-    return 0.0 if since is None else max(0.0, now - since)
+    return _longest(db, f"max(turn, {NEXT_DUE})", now)
+
+
+def oldest_work(db: sqlite3.Connection, now: float) -> float:
+    """Seconds for which the next work of some request has been open since its offer."""
+    return _longest(db, NEXT_DUE, now)
+
+
+def _longest(db: sqlite3.Connection, since: str, now: float) -> float:
+    found = db.execute(f"SELECT min({since}) FROM requests WHERE {IN_TURN}").fetchone()[0]
+    return 0.0 if found is None else max(0.0, now - found)
 
 
 def holds(db: sqlite3.Connection, lease: Lease) -> bool:

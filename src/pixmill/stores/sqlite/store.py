@@ -139,6 +139,11 @@ class SqliteStore:
         with self._database.read() as db:
             return leases.longest_wait(db, now)
 
+    def oldest_work(self, *, now: float) -> float:
+        """Return for how many seconds the work that was offered first has been open."""
+        with self._database.read() as db:
+            return leases.oldest_work(db, now)
+
     def census(self) -> Census:
         """Count what there is."""
         with self._database.read() as db:
