@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pixmill.core.webhooks import DeliveryState
+from pixmill.steps import deliver as deliver_module
 from pixmill.steps.deliver import PER_ENDPOINT, Desk, Dispatcher
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
@@ -134,3 +135,12 @@ def test_a_delivery_that_is_gone_by_now_is_nobodys_trouble(
         wait_until(lambda: held(outbox, "req_b"), why="the next one is sent")
         assert len(receiver.messages) == 1
     assert caplog.records == []
+
+
+def test_what_no_message_tells_of_is_sent_as_well(
+    store: SqliteStore, outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_module, "ALONE_SECONDS", 0.1)
+    with receiving() as receiver, a_desk(store, outbox) as desk, standing_by(desk):
+        due(store, receiver)
+        assert settled(outbox).state is DeliveryState.DELIVERED
