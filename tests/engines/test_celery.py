@@ -22,6 +22,7 @@ from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.contracts.records import NOW, a_request, ingested
 from tests.fleet import fleet, wait_until
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer, redis_server
 from tests.service import environment
 from tests.shop import open_shop, write_csv
@@ -188,3 +189,30 @@ def test_a_pool_in_which_pixels_cannot_be_handled_is_refused(
     assert done.returncode != 0
     assert "leave out --pool" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_broker_that_hangs_keeps_no_work_from_being_done_and_no_worker_from_leaving(
+    tmp_path: Path, rabbitmq: RabbitServer
+) -> None:
+    with (
+        open_shop(delay=0.1) as shop,
+        rabbitmq.vhost() as url,
+        fleet(tmp_path / "data", 1, engine=url, grace_seconds=2) as (service, made),
+    ):
+        csv = write_csv(tmp_path / "first.csv", [shop.url("1.jpg")])
+        service.finished(service.accepted(csv))  # all are connected
+        rabbitmq.freeze()
+        try:
+            urls = [shop.url(f"{number}.jpg?frozen") for number in range(30)]
+            request_id = service.accepted(write_csv(tmp_path / "second.csv", urls))
+            assert service.finished(request_id)["processedImages"] == 30
+            wait_until(lambda: service.get("/ready").status_code == 503, why="it is noticed")
+            (worker,) = made.workers
+            worker.terminate()
+            assert worker.wait(30) == 0
+            assert service.stop(timeout=30) == 0
+        finally:
+            rabbitmq.thaw()
+        assert "without a farewell" in made.said()
+        assert "Traceback" not in made.said() + service.said()

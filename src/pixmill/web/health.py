@@ -99,7 +99,7 @@ def _check_access(service: Service) -> str:
 def _check_engine(failure: str | None) -> str:
     if failure:
         log.warning("not ready: engine: %s", failure)
-        return "The workers cannot go on; the service's log tells more."
+        return "The workers cannot go on, or cannot be reached; the service's log tells more."
     return OK
 
 

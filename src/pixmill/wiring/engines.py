@@ -24,14 +24,13 @@ from pixmill.wiring.workers import delivering, worker_on
 if TYPE_CHECKING:  # what a broker needs comes with the extra
     from celery import Celery
 
-    from pixmill.engines.celery import Hands, Publisher
+    from pixmill.engines.celery import Hands
 
 
 def engine(settings: Settings, store: Store, outbox: Outbox) -> Engine:
     """Who brings work to workers, for a service."""
     if settings.has_broker:
-        made: Engine = _celery().CeleryEngine(_publisher(settings, store, outbox))
-        return made
+        return _celery_engine(settings, store, outbox)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     return KeptEngine(local_engine(settings, store, name))
 
@@ -84,11 +83,22 @@ def _celery() -> ModuleType:
     return celery
 
 
-def _publisher(settings: Settings, store: Store, outbox: Outbox) -> Publisher:
+def _celery_engine(settings: Settings, store: Store, outbox: Outbox) -> Engine:
     celery = _celery()
     messages = celery.Messages(celery.make_app(settings.engine, settings.grace_seconds))
-    made: Publisher = celery.Publisher(store, outbox, messages, clock)
+    made: Engine = celery.CeleryEngine(celery.Publisher(store, outbox, messages, clock))
     return made
+
+
+@contextmanager
+def _telling(settings: Settings, store: Store, outbox: Outbox) -> Iterator[Engine]:
+    """What tells others of work during the block; a broker that hangs does not hold up its end."""
+    engine = _celery_engine(settings, store, outbox)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop(1.0)
 
 
 @contextmanager
@@ -97,17 +107,15 @@ def _hands(settings: Settings, name: str) -> Iterator[Hands]:
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(settings)))
         outbox = opened.enter_context(closing(open_outbox(settings)))
-        publisher = _publisher(settings, store, outbox)
-        dispatcher = opened.enter_context(
-            delivering(settings, name, store, on_change=publisher.wake)
-        )
+        telling = opened.enter_context(_telling(settings, store, outbox))
+        dispatcher = opened.enter_context(delivering(settings, name, store, on_change=telling.wake))
         made = opened.enter_context(
             worker_on(
                 settings,
                 name,
                 store,
-                beside=(dispatcher.stand_by, publisher.run),
-                on_change=publisher.wake,
+                beside=(dispatcher.stand_by,),
+                on_change=telling.wake,
             )
         )
         opened.enter_context(made.standing_by())

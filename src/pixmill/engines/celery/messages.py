@@ -35,10 +35,6 @@ class Messages:
         with self._translated(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1)
 
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._app.pool.force_close_all()
-
     def _send(self, task: str, *arguments: str | int) -> None:
         with self._translated():
             self._app.send_task(task, arguments, queue=QUEUE, ignore_result=True)

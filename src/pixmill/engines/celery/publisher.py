@@ -27,6 +27,9 @@ LOST_SECONDS = 30.0
 Few are on their way at once (``Store.take_hints``), so to repeat those that only wait costs little.
 """
 
+SILENT_SECONDS = 15.0
+"""A look that takes so long is one that waits for a broker which is there, yet does nothing."""
+
 CHECK_SECONDS = 10.0
 """How often it is made sure that the broker can be reached, when there is nothing to send."""
 
@@ -45,7 +48,16 @@ class Publisher:
         self._woken = threading.Event()
         self._unsent: deque[Callable[[], None]] = deque()
         self._checked = 0.0
-        self.failure: str | None = None
+        self._looking_since: float | None = None
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why workers cannot be told of work at the moment, if so."""
+        since = self._looking_since
+        if since and (silent := time.monotonic() - since) > SILENT_SECONDS:
+            return f"The broker has not answered for {silent:.0f} seconds."
+        return self._failure
 
     def wake(self) -> None:
         """Look now, since there may be something to tell."""
@@ -55,6 +67,7 @@ class Publisher:
         """Look and send until ``stop`` is set (and it is woken, or some seconds have passed)."""
         while not stop.is_set():
             self._woken.clear()  # before the look, so that no call is missed
+            self._looking_since = time.monotonic()
             try:
                 self._look()
                 self._note(None)
@@ -62,6 +75,7 @@ class Publisher:
                 self._note(error.message)
             except Exception:  # a mistake of ours; without this thread, nobody hears of any work
                 log.exception("workers could not be told of work")
+            self._looking_since = None
             self._woken.wait(LOOK_SECONDS)
             stop.wait(TOGETHER_SECONDS)
 
@@ -76,7 +90,7 @@ class Publisher:
             self._unsent.append(partial(self._messages.tell_of_delivery, delivery_id))
         if self._unsent:
             self._send()
-        elif time.monotonic() - self._checked > CHECK_SECONDS or self.failure:
+        elif time.monotonic() - self._checked > CHECK_SECONDS or self._failure:
             self._messages.check()
             self._checked = time.monotonic()
 
@@ -87,8 +101,8 @@ class Publisher:
             self._checked = time.monotonic()
 
     def _note(self, failure: str | None) -> None:
-        if failure and not self.failure:
+        if failure and not self._failure:
             log.warning("workers cannot be told of work: %s Accepted work waits.", failure)
-        elif self.failure and not failure:
+        elif self._failure and not failure:
             log.info("workers are told of work again")
-        self.failure = failure
+        self._failure = failure
