@@ -185,4 +185,4 @@ def requirements() -> str:
 def test_the_container_asks_the_port_that_it_listens_on() -> None:
     port = compose(SECRETS)["services"]["api"]["environment"]["PIXMILL_PORT"]
     assert instruction("HEALTHCHECK")[-1] == f"http://127.0.0.1:{port}"
-    assert f"reverse_proxy api:{port}\n" in (DEPLOY / "Caddyfile").read_text()
+    assert f"reverse_proxy api:{port} " in (DEPLOY / "Caddyfile").read_text()
