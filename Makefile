@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run serve serve-sample test lint types format bench bench-service docs lock clean
+.PHONY: help run serve serve-sample test lint types format bench bench-service bench-fleet docs lock clean
 
 help: ## show what a developer can do here
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: $(READY) ## measure the pipeline against the codec alone; table and plot 
 bench-service: $(READY) ## measure the service: stored images served, status calls during a large upload
 	$(BIN)/python bench/files.py
 	$(BIN)/python bench/upload.py
+
+bench-fleet: $(READY) ## measure what MongoDB, Redis and Celery cost beside the pixels, by size
+	PYTHONPATH=. $(BIN)/python bench/fleet.py
 
 docs: $(READY) ## write the pages that come from the code
 	$(BIN)/python docs/make.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,23 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         "whole pipeline ÷ limit: codec alone on all cores, or the host cap (red: floor)"
     )
     axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def growth(images: Sequence[int], costs: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw what an image costs each server against the number of images in the request."""
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    for (name, milliseconds), colour in zip(costs.items(), ("#2b6cb0", "#c05621"), strict=True):
+        axes.plot(images, milliseconds, marker="o", color=colour, label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(list(images), [f"{count:,}" for count in images])
+    axes.set_xlabel("images in the request")
+    axes.set_ylabel("CPU for each image, ms")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -210,3 +210,18 @@ def test_secrets_that_are_set_win_over_the_stores(tmp_path: Path) -> None:
         assert made == outbox.secrets(now=wiring.clock())
         configured = load_settings(place | {"webhook_secret": SECRET}, {})
         assert wiring.webhook_secrets(configured, outbox) == [parse_secret(SECRET)]
+
+
+@pytest.mark.parametrize("wrong", ["celery", "redis", "kafka://anna:secret@host/0", ""])
+def test_an_engine_that_there_is_not_is_refused_without_showing_a_password(wrong: str) -> None:
+    with pytest.raises(InvalidSetting, match="PIXMILL_ENGINE must be local, or") as refused:
+        load_settings({"engine": wrong}, {})
+    assert "amqp://" in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+def test_the_password_of_a_broker_is_not_shown_with_the_settings() -> None:
+    settings = load_settings({"engine": "amqps://anna:secret@host/vhost"}, {})
+    assert settings.has_broker
+    assert "secret" not in repr(settings)
+    assert settings.to_environment()["PIXMILL_ENGINE"] == "amqps://anna:secret@host/vhost"

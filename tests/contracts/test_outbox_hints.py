@@ -77,7 +77,7 @@ class TestWindow:
         for number, seconds in enumerate((3, 1, 2)):
             cancelled(store, f"req_{number}", url=url, now=NOW + seconds)
             ids += [delivery.id for delivery in outbox.deliveries(f"req_{number}")]
-        cancelled(store, "req_x", url="https://other.example/hook", now=NOW)
+        cancelled(store, "req_x", url="https://unlike.example/hook", now=NOW)
         (first,) = outbox.deliveries("req_x")
         assert told(outbox, now=NOW + 9) == [first.id, ids[1], ids[2]]
 
@@ -139,6 +139,17 @@ class TestAgain:
         assert told(outbox, now=NOW + 4.9, told_before=NOW + 4.9) == []
         assert told(outbox, now=NOW + 5) == [delivery_id]
         assert told(outbox, now=NOW + 6) == []
+
+    def test_what_waits_for_its_next_attempt_is_in_nobodys_way(
+        self, store: Store, outbox: Outbox
+    ) -> None:
+        for number in range(MOST_TOLD + 1):
+            cancelled(store, f"req_{number}")
+        waiting = [fail_once(outbox, now=NOW, next_at=NOW + 5).id for _ in range(MOST_TOLD)]
+        (other,) = told(outbox, now=NOW + 1)
+        deliver(outbox, taken(outbox, other, now=NOW + 1))
+        assert told(outbox, now=NOW + 1) == []
+        assert told(outbox, now=NOW + 5) == waiting
 
     def test_what_is_over_is_not_told_of(self, store: Store, outbox: Outbox) -> None:
         for name in ("req_a", "req_b"):
@@ -257,13 +268,15 @@ class TestAtOnce:
         assert len(ids) == 20
         start = threading.Barrier(8)
 
-        def ask(_: int) -> tuple[list[str], ...]:
+        def ask(_: int) -> list[list[str]]:
+            found = []
+            for number in range(1, 11):
+                start.wait()
+                found.append(told(outbox, now=NOW + number, told_before=NOW + number))
             start.wait()
-            hints = told(outbox, now=NOW + 1, told_before=NOW + 1)
-            start.wait()
-            return hints, [each for each in ids if take(outbox, each, now=NOW + 2)]
+            return [*found, [each for each in ids if take(outbox, each, now=NOW + 11)]]
 
         with ThreadPoolExecutor(8) as pool:
-            hints, held = zip(*pool.map(ask, range(8)), strict=True)
-        assert sorted(each for found in hints for each in found) == ids
-        assert sorted(each for found in held for each in found) == ids
+            rounds = zip(*pool.map(ask, range(8)), strict=True)
+            given = [sorted(each for found in answers for each in found) for answers in rounds]
+        assert given == [ids] * 11

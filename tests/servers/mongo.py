@@ -73,6 +73,12 @@ class MongoServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process
+        return self._process.pid
+
     def freeze(self) -> None:
         """Let it live, but do nothing."""
         assert self._process

@@ -49,6 +49,12 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process
+        return self._process.pid
+
     def freeze(self) -> None:
         """Let it live, but do nothing."""
         assert self._process

@@ -33,6 +33,8 @@ MOST_SLOW = 1000
 the others. So many slow ones are remembered, those that were slow last."""
 
 LOOK_SECONDS = 0.5
+ALONE_SECONDS = 5.0
+"""How often one looks for what is due, and how often if messages should tell it."""
 
 INTERNAL_ERROR = "An internal error kept it from being sent; the service's log has more."
 
@@ -172,9 +174,16 @@ class Dispatcher:
             self._let_end()
 
     def stand_by(self, stop: threading.Event) -> None:
-        """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace."""
-        stop.wait()
-        self._let_end()
+        """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace.
+
+        Now and then it looks what is due all the same: hints may be lost, or their broker away.
+        """
+        try:
+            while not stop.wait(ALONE_SECONDS):
+                while delivery := self._claim():
+                    self._threads.submit(self._send, delivery)
+        finally:
+            self._let_end()
 
     def take(self, delivery_id: str) -> None:
         """Send what a message tells of, if it can be claimed; returns when that has begun.

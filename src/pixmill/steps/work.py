@@ -25,10 +25,15 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 0.05
 IDLE_SECONDS = 0.25
 RECOVER_SECONDS = 2.0
+ALONE_SECONDS = 1.0
+"""How long no message came when a worker with nothing to do looks for work by itself."""
+
+Beside = Callable[[threading.Event], None]
+"""Runs until the event is set, and returns soon after."""
 
 
 class Worker:
-    """Does the work of a store: claimed by itself (``run``), or as messages tell (``take``).
+    """Does the work of a store: claimed by itself (``run``), or as messages tell (``standing_by``).
 
     ``duties`` say what is done for each kind of work. A duty that raises PixmillError ends the
     worker, with the reason in ``failure``; LeaseLost and NotFound only end that piece of work.
@@ -47,7 +52,7 @@ class Worker:
         clock: Clock,
         lease_seconds: float,
         grace_seconds: float,
-        beside: Sequence[Callable[[threading.Event], None]] = (),
+        beside: Sequence[Beside] = (),
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
@@ -60,6 +65,7 @@ class Worker:
         self._beside = beside
         self._on_change = on_change
         self._held: dict[str, Lease] = {}
+        self._taken = 0  # what messages brought
         self._taking = threading.Lock()  # one message after the other, so that none takes too much
         self._closing = threading.Event()
         self._ended = threading.Event()  # something this worker did, which may have opened more
@@ -71,13 +77,13 @@ class Worker:
         return self._failure or self._pump.failure
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def _at_work(self, *more_beside: Beside) -> Iterator[None]:
         """Keep leases alive and run what is beside; at the end, hand back what is in hand."""
         over = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(over,), name="keeper", daemon=True)
         beside = [
             threading.Thread(target=self._run_beside, args=(run,), name="beside")
-            for run in self._beside
+            for run in (*self._beside, *more_beside)
         ]
         for thread in (keeper, *beside):
             thread.start()
@@ -97,7 +103,7 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
-        with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes, self.at_work():
+        with ThreadPoolExecutor(MOST_OPEN_SHARDS + 2, "lane") as lanes, self._at_work():
             while not stop.is_set() and self.failure is None:
                 if not self._pump.hungry() or len(self._held) > MOST_OPEN_SHARDS:
                     stop.wait(LOOK_AGAIN_SECONDS)
@@ -107,6 +113,12 @@ class Worker:
                 else:
                     self._ended.wait(IDLE_SECONDS)
                     self._ended.clear()
+
+    @contextmanager
+    def standing_by(self) -> Iterator[None]:
+        """Be there for ``take`` during the block; at its end, hand back what is in hand."""
+        with self._at_work(self._help_out):
+            yield
 
     def take(self, hint: Hint) -> None:
         """Claim what a message tells of, and do it; return when it is over.
@@ -121,8 +133,23 @@ class Worker:
             if self._closing.is_set() or (lease := self._claim(hint)) is None:
                 return
             self._held[lease.token] = lease
+            self._taken += 1
         self._on_change()
         self._do(lease)
+
+    def _help_out(self, stop: threading.Event) -> None:
+        """Claim work by itself while there is room for it and no message brings any.
+
+        Hints may be lost, their broker away, or lie with workers that are busy while this one is
+        not.
+        """
+        taken = 0
+        with ThreadPoolExecutor(MOST_OPEN_SHARDS, "lane") as lanes:
+            while not stop.wait(ALONE_SECONDS):
+                idle, taken = self._taken == taken, self._taken
+                while idle and self._pump.hungry() and (lease := self._claim()):
+                    self._held[lease.token] = lease
+                    lanes.submit(self._do, lease)
 
     def _claim(self, hint: Hint | None = None) -> Lease | None:
         terms = {"now": self._clock(), "lease_seconds": self._lease_seconds}
@@ -136,7 +163,7 @@ class Worker:
             self._failure = error
         return None
 
-    def _run_beside(self, run: Callable[[threading.Event], None]) -> None:
+    def _run_beside(self, run: Beside) -> None:
         try:
             run(self._closing)
         except PixmillError as error:

@@ -110,7 +110,7 @@ def _hands(settings: Settings, name: str) -> Iterator[Hands]:
                 on_change=publisher.wake,
             )
         )
-        opened.enter_context(made.at_work())
+        opened.enter_context(made.standing_by())
         yield _celery().Hands(
             take_work=made.take,
             take_delivery=dispatcher.take,

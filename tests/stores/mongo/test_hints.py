@@ -7,11 +7,11 @@ from contextlib import closing
 from functools import partial
 
 import pytest
-from pymongo import MongoClient
+from pymongo import MongoClient, monitoring
 
 from pixmill.core.leases import Work
 from pixmill.stores.mongo import MongoOutbox, MongoStore, database
-from tests.contracts.letters import cancelled
+from tests.contracts.letters import cancelled, taken
 from tests.contracts.records import NOW, claimed, ingested
 from tests.stores.mongo.test_plans import Collector
 
@@ -72,6 +72,41 @@ def test_however_many_requests_have_nothing_open_they_leave_the_line_at_once(
     for _ in range(2):
         assert store.take_hints(now=NOW, told_before=NOW) == []
     assert sent() == ["aggregate", "update", "aggregate", "aggregate"]
+
+
+class Between(Collector):
+    """Does something once, when it was looked for what is to be told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act: Callable[[], object] | None = None
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Act after the look."""
+        if event.command_name == "aggregate" and self.act:
+            act, self.act = self.act, None
+            act()
+
+
+def test_what_is_taken_between_the_look_and_the_telling_is_not_told_of(
+    mongo_url: str, store: MongoStore, outbox: MongoOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between = Between()
+    made = partial(MongoClient, event_listeners=[between])
+    monkeypatch.setattr(database, "MongoClient", made)
+    ingested(store, urls=16)
+    for name in ("b", "c"):
+        cancelled(store, f"req_{name}", url=f"https://{name}.example/hook")
+    with closing(MongoStore(mongo_url)) as teller, closing(MongoOutbox(mongo_url)) as poster:
+        teller.census()
+        between.act = lambda: claimed(store, Work.SHARD)
+        (hint,) = teller.take_hints(now=NOW, told_before=NOW)
+        poster.deliveries("req_b")
+        between.act = lambda: taken(outbox)
+        (delivery_id,) = poster.take_hints(now=NOW, told_before=NOW)
+    assert between.act is None
+    assert claimed(store, Work.SHARD).number == hint.number
+    assert taken(outbox).id == delivery_id
 
 
 def test_a_late_hint_of_work_takes_one_command_and_a_good_one_two(
