@@ -121,7 +121,9 @@ class Stack:
             name: self.here(value, found.get("volumes", ()))
             for name, value in found.get("environment", {}).items()
         }
-        return {"PATH": _path()} | given | (self.more if "build" in found else {})
+        home = str(self.log(service).parent)  # so that nothing is written to that of who tests
+        image = {"PATH": _path(), "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
+        return image | given | (self.more if "build" in found else {})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -188,7 +189,9 @@ def check_images(client: httpx.Client, request_id: str, base: str) -> None:
 def check_replacement(running: Stack, client: httpx.Client) -> None:
     """Call while the API is away for a moment: the proxy waits for the next one."""
     assert running.stop("api") == 0
-    again = threading.Timer(1.0, running.start, ["api"])
-    again.start()
-    assert client.get("/health").status_code == 200
-    again.join()
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(client.get, "/health")
+        time.sleep(1)
+        assert not answer.done()
+        running.start("api")
+        assert answer.result().status_code == 200, running.log("proxy").read_text()[-1500:]
