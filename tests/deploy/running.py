@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.stack import DEPLOY, compose, instruction
+from tests.deploy.stack import DEPLOY, compose, image_environment, instruction
 from tests.servers.ports import PORTS as PORTS_HERE
 from tests.servers.ports import free_port, wait_until_it_answers
 from tests.servers.processes import server_folder, start_process
@@ -104,7 +104,7 @@ class Stack:
         text = re.sub(rf"\b({numbers})\b", lambda found: str(self.ports[int(found[0])]), text)
         for volume in volumes:
             source, _, target = volume.removesuffix(":ro").rpartition(":")
-            folder = str(self.folder / (source or "tmp"))
+            folder = str(self.folder / (source or "data"))
             text = re.sub(rf"(?<![\w/]){re.escape(target)}(?![\w])", folder, text)
         return text
 
@@ -117,11 +117,13 @@ class Stack:
 
     def _environment(self, service: str) -> dict[str, str]:
         found = self.services[service]
-        given = {
-            name: self.here(value, found.get("volumes", ()))
-            for name, value in found.get("environment", {}).items()
-        }
-        return {"PATH": _path()} | given | (self.more if "build" in found else {})
+        given = found.get("environment", {})
+        if "build" in found:
+            given = image_environment() | given
+        given = {name: self.here(value, found.get("volumes", ())) for name, value in given.items()}
+        home = str(self.log(service).parent)  # so that nothing is written to that of who tests
+        image = {"PATH": _path(), "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
+        return image | given | (self.more if "build" in found else {})
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def stack(values: Mapping[str, str]) -> Iterator[Stack]:
     """A stack in which nothing runs yet; nothing is left of it at the end."""
     with server_folder("compose") as folder:
         made = Stack(folder, values)
-        for name in ("mongo", "s3", "proxy", "tmp", "certificates"):
+        for name in ("mongo", "s3", "proxy", "data", "certificates"):
             (folder / name).mkdir()
         try:
             yield made

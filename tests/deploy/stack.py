@@ -44,3 +44,9 @@ def instruction(name: str) -> list[str]:
     found = re.findall(rf"^{name}\b[^\[\n]*(\[.*\])$", text, re.MULTILINE)
     words: list[str] = json.loads(found[-1])
     return words
+
+
+def image_environment() -> dict[str, str]:
+    """The settings that the Dockerfile makes a part of the image."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    return dict(re.findall(r"\b(PIXMILL_\w+)=(\S+)", text))

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def test_the_compose_file_serves_from_the_first_start(tmp_path: Path) -> None:
             check_health(running)
             request_id = upload(client, shop, tmp_path)
             check_images(client, request_id, f"https://{site}/api/files/")
+            check_replacement(running, client)
         # What the proxy says of its callers is believed.
         assert f'"{CALLER}"' in running.log("api").read_text()
         assert (running.stop("worker"), running.stop("api")) == (0, 0)
@@ -182,3 +184,14 @@ def check_images(client: httpx.Client, request_id: str, base: str) -> None:
         assert simplejpeg.decode_jpeg(image.content).shape == (120, 160, 3)
     part = client.get(urls[0], headers={"Range": "bytes=2-5"})
     assert (part.status_code, len(part.content)) == (206, 4)
+
+
+def check_replacement(running: Stack, client: httpx.Client) -> None:
+    """Call while the API is away for a moment: the proxy waits for the next one."""
+    assert running.stop("api") == 0
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(client.get, "/health")
+        time.sleep(1)
+        assert not answer.done()
+        running.start("api")
+        assert answer.result().status_code == 200, running.log("proxy").read_text()[-1500:]

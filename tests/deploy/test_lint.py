@@ -14,7 +14,15 @@ import pytest
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 
 from pixmill.settings import load_settings
-from tests.deploy.stack import DEPLOY, MANIFESTS, ROOT, compose, instruction, manifests
+from tests.deploy.stack import (
+    DEPLOY,
+    MANIFESTS,
+    ROOT,
+    compose,
+    image_environment,
+    instruction,
+    manifests,
+)
 from tests.servers.programs import program
 
 KUBERNETES = "1.34"
@@ -51,6 +59,16 @@ def test_the_image_is_not_roots() -> None:
     for name in ("Deployment pixmill-api", "Deployment pixmill-worker"):
         who = OBJECTS[name]["spec"]["template"]["spec"]["securityContext"]
         assert f"{who['runAsUser']}:{who['runAsGroup']}" == users[-1]
+
+
+def test_where_pixmill_writes_there_is_a_volume() -> None:
+    """All else is read-only."""
+    data = image_environment()["PIXMILL_DATA_DIR"]
+    services = compose(SECRETS)["services"]
+    assert all(data in services[name]["volumes"] for name in ("api", "worker"))
+    for name in ("Deployment pixmill-api", "Deployment pixmill-worker"):
+        container = OBJECTS[name]["spec"]["template"]["spec"]["containers"][0]
+        assert data in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def test_all_yaml() -> None:
@@ -185,4 +203,4 @@ def requirements() -> str:
 def test_the_container_asks_the_port_that_it_listens_on() -> None:
     port = compose(SECRETS)["services"]["api"]["environment"]["PIXMILL_PORT"]
     assert instruction("HEALTHCHECK")[-1] == f"http://127.0.0.1:{port}"
-    assert f"reverse_proxy api:{port}\n" in (DEPLOY / "Caddyfile").read_text()
+    assert f"reverse_proxy api:{port} " in (DEPLOY / "Caddyfile").read_text()

@@ -18,7 +18,7 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Start a server that writes to ``log``, in the log's folder.
 
-    ``environment`` comes on top of the tests' own.
+    ``environment`` comes on top of the tests' own. It ends with the thread that starts it.
     """
     if setpriv := shutil.which("setpriv"):  # so that it ends with the tests, however they end
         command = [setpriv, "--pdeathsig", "KILL", *command]

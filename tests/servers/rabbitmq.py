@@ -102,8 +102,8 @@ class RabbitServer:
         (self.folder / "environment").touch()
 
     def _start_name_server(self) -> None:
-        """Give it an ``epmd``; otherwise it starts one that outlives it, for all of the machine."""
-        if self._name_server:
+        """Give it an ``epmd`` of its own, which ends with the tests as it does."""
+        if self._name_server and self._name_server.poll() is None:
             return
         command = [str(program("epmd")), "-address", "127.0.0.1", "-port", str(self._names)]
         log = self.folder / "names"
@@ -113,6 +113,7 @@ class RabbitServer:
     def _environment(self) -> dict[str, str]:
         return {
             "HOME": str(self.folder),  # where Erlang keeps its cookie
+            "ERL_AFLAGS": "-start_epmd false",  # one that Erlang starts by itself is a daemon
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._names),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "environment"),

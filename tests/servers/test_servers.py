@@ -60,6 +60,16 @@ def test_no_process_and_no_folder_is_left_of_a_server() -> None:
         _wait_until_none_is_left(server.folder)
 
 
+def test_a_rabbitmq_starts_no_name_server_for_the_whole_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Erlang would, if it found none: when the tests are killed while the node starts."""
+    monkeypatch.setattr(RabbitServer, "_start_name_server", lambda _server: None)
+    with rabbit_server() as server, pytest.raises(AssertionError, match="ended by itself"):
+        server.start()
+    _wait_until_none_is_left(server.folder)
+
+
 def _filled(url: str) -> str:
     with redis.Redis.from_url(url) as client:
         assert client.keys() == []
@@ -89,10 +99,11 @@ def _wait_until_none_is_left(folder: Path) -> None:
 
 
 def _processes_of(folder: Path) -> list[str]:
-    """The processes that work in a folder, be it there or gone."""
+    """The processes that work in a folder, be it there or gone, or were told of it."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile, or is somebody else's
-            if str((process / "cwd").readlink()).startswith(str(folder)):
+            place = str((process / "cwd").readlink()).encode()
+            if str(folder).encode() in place + (process / "environ").read_bytes():
                 found.append((process / "comm").read_text().strip())
     return found
