@@ -47,9 +47,13 @@ GROWN_BYTES = 100_000_000
 """What each process may grow by, once a tenth of the images are done."""
 
 NOTE = (
-    "CPU and commands are those for each image; grown is the memory of the process that grew most"
-    " after a tenth of the images; status is the 95th percentile of the calls meanwhile."
+    "CPU, commands and what MongoDB stores are those for each image; grown is the memory of the"
+    " process that grew most after a tenth of the images; status is the 95th percentile of the"
+    " calls meanwhile."
 )
+
+WARMING = 300
+"""Images of a request before the one that is measured."""
 
 DELAY = 0.4
 IN_HAND = 40
@@ -65,6 +69,7 @@ class Measured:
     cpu_ms: dict[str, float] = field(default_factory=dict)
     commands: dict[str, float] = field(default_factory=dict)
     grown: int = 0
+    stored: float = 0.0
     status_ms: list[float] = field(default_factory=list)
 
 
@@ -109,6 +114,7 @@ def measured(folder: Path, images: int, mongo: MongoServer, redis: RedisServer) 
         _watch(made, service, workers, request_id)
         made.seconds = time.monotonic() - started
         spent = {name: after - before[name] for name, after in _spent(mongo, redis).items()}
+        made.stored = _stored(mongo, folder) / (images + WARMING)
     for name in ("MongoDB", "Redis"):
         made.cpu_ms[name] = spent[f"{name} seconds"] * 1000 / images
         made.commands[name] = spent[f"{name} commands"] / images
@@ -135,7 +141,7 @@ def a_fleet(
     """A service and workers on a database and a queue of their own."""
     folder.mkdir()
     usual = {
-        "store": mongo.url(f"bench_{folder.name}"),
+        "store": mongo.url(_database(folder)),
         "engine": redis.empty_database(),
         "rate_limit_per_address": 0,
         "allowed_addresses": f"127.0.0.0/8:{PORT}",
@@ -146,7 +152,7 @@ def a_fleet(
 
 def warm_up(service: Serving, folder: Path) -> None:
     """Let all workers have worked, so that no start is measured."""
-    service.finished(service.accepted(_csv(folder, 300)))
+    service.finished(service.accepted(_csv(folder, WARMING)))
 
 
 def _csv(folder: Path, images: int) -> Path:
@@ -194,6 +200,17 @@ def _spent(mongo: MongoServer, redis: RedisServer) -> dict[str, float]:
     }
 
 
+def _stored(mongo: MongoServer, folder: Path) -> int:
+    """Bytes of a database: documents before compression, and indexes."""
+    with closing(MongoClient[dict[str, int]](mongo.url())) as client:
+        found = client[_database(folder)].command("dbStats")
+    return int(found["dataSize"] + found["indexSize"])
+
+
+def _database(folder: Path) -> str:
+    return f"bench_{folder.name}"
+
+
 def _cpu(pid: int) -> float:
     """CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -217,8 +234,8 @@ def _fine(rows: list[Measured]) -> bool:
 
 def _table(rows: list[Measured]) -> str:
     lines = [
-        "| images | images/s | MongoDB: CPU, commands | Redis: CPU, commands | grown | status |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| images | images/s | MongoDB: CPU, commands | Redis: same | stored | grown | status |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         servers = " | ".join(
@@ -226,7 +243,8 @@ def _table(rows: list[Measured]) -> str:
         )
         lines.append(
             f"| {row.images:,} | {row.images / row.seconds:,.0f} | {servers}"
-            f" | {row.grown / 1e6:.0f} MB | {percentile(row.status_ms, 95):.1f} ms |"
+            f" | {row.stored:,.0f} B | {row.grown / 1e6:.0f} MB"
+            f" | {percentile(row.status_ms, 95):.1f} ms |"
         )
     return "\n".join([*lines, "", NOTE, ""])
 
