@@ -23,7 +23,6 @@ from pixmill.core.errors import (
 from pixmill.core.leases import LOSSES_BEFORE_ALONE, Lease, Work, judge
 from pixmill.core.model import Failure, Fetched, Image, Picture, Request, SheetRules, Stored
 from pixmill.core.options import Options
-from pixmill.steps import pump as pump_module
 from pixmill.steps import recorder as recorder_module
 from pixmill.steps.job import Job, Pace
 from pixmill.steps.pump import Pump
@@ -321,7 +320,7 @@ def test_while_nothing_more_can_be_recorded_nothing_more_is_begun(
     store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "MOST_WAITING", 3)
-    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 0.001)
+    monkeypatch.setattr(recorder_module, "BATCH_SECONDS", 0.001)
     gate = threading.Event()
     put_all = blobs.put_all
 
@@ -454,7 +453,7 @@ def test_what_is_still_in_hand_when_the_grace_is_over_is_handed_back(
 def test_results_wait_for_their_batch_only_while_others_may_join_them(
     store: SqliteStore, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump_module, "BATCH_SECONDS", 30.0)
+    monkeypatch.setattr(recorder_module, "BATCH_SECONDS", 30.0)
     ingested(store, urls=3)
     begun = time.monotonic()
     with pumping(store, blobs) as pump:

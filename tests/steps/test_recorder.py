@@ -15,7 +15,7 @@ from pixmill.core.leases import Work
 from pixmill.core.model import Failure, Picture
 from pixmill.steps import recorder as recorder_module
 from pixmill.steps.process import Result
-from pixmill.steps.recorder import OpenShard, Recorder
+from pixmill.steps.recorder import Gathering, OpenShard, Recorder
 from pixmill.stores.sqlite import SqliteStore
 from tests.contracts.records import claimed, ingested
 
@@ -61,6 +61,40 @@ def wait_until_taken(recorder: Recorder) -> None:
     while recorder._results:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_the_first_result_says_until_when_others_may_join_it(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "BATCH_SECONDS", 0.5)
+    shard = opened(store, 8)
+    first, second = failures(store, 2)
+    gathering = Gathering()
+    assert gathering.due is None
+    gathering.add(shard, first, now=10.0)
+    gathering.add(shard, second, now=10.4)
+    assert gathering.due == 10.5
+    assert gathering.take() == [(shard, first), (shard, second)]
+    assert gathering.due is None
+
+
+def test_many_bytes_do_not_wait_for_more(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is held in memory."""
+    monkeypatch.setattr(recorder_module, "BATCH_BYTES", 1000)
+    shard = opened(store, 8)
+    picture = Picture(b"x" * 600, "jpeg", 4, 3, "png", 8, 6)
+    first, second, third = (replace(result, made=picture) for result in failures(store, 3))
+    gathering = Gathering()
+    gathering.add(shard, first, now=10.0)
+    assert gathering.due != 10.0
+    gathering.add(shard, second, now=10.1)
+    assert gathering.due == 10.1
+    gathering.take()
+    gathering.add(shard, third, now=10.2)
+    assert gathering.due is not None
+    assert gathering.due > 10.2
 
 
 def test_closing_records_all_that_was_handed_over(store: SqliteStore, gated: GatedBlobs) -> None:

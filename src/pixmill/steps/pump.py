@@ -20,8 +20,7 @@ from pixmill.ports import Blobs, Clock, Store, Workshop
 from pixmill.steps.gate import Gate
 from pixmill.steps.job import Job, Pace, plea
 from pixmill.steps.patience import patiently
-from pixmill.steps.process import Result
-from pixmill.steps.recorder import OpenShard, Recorder
+from pixmill.steps.recorder import Gathering, OpenShard, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,8 @@ R = TypeVar("R")
 MOST_OPEN_SHARDS = 16
 """Shards a worker holds at once: enough to go on while a few wait for retries, yet no hoard."""
 
-BATCH_SECONDS = 0.05
-"""How long results come together before they are recorded: one flush and one commit for all."""
+LOOK_SECONDS = 0.05
+"""How often it is looked whether the recorder has room again, which it tells nobody."""
 
 CUT_SECONDS = 5.0
 """How long the pump may take to notice that it is over, when nothing in hand counts any more."""
@@ -69,8 +68,7 @@ class Pump:
         )
         self._in_hand = 0
         self._kept_back: list[tuple[Job, Fetched]] = []  # fetched while the recorder was full
-        self._batch: list[tuple[OpenShard, Result]] = []
-        self._batch_due = 0.0
+        self._gathering = Gathering()
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._thread.start()
 
@@ -174,8 +172,8 @@ class Pump:
         try:
             while not self._cut and (self._in_hand or not self._stopping):
                 self._turn()
-            if self._batch:
-                self._recorder.add(self._batch)
+            if self._gathering.due is not None:
+                self._recorder.add(self._gathering.take())
         except PixmillError as error:
             self._break_down(error)
         except Exception as error:  # a mistake of ours: without this thread, all would wait
@@ -224,9 +222,10 @@ class Pump:
 
     def _patience(self, now: float) -> float | None:
         """Seconds until there is something to do though nothing ends; None if there is not."""
-        if self._kept_back or self._recorder.full:  # it tells nobody when it has room again
-            return BATCH_SECONDS
-        waits = [self._batch_due - now] if self._batch else []
+        if self._kept_back or self._recorder.full:
+            return LOOK_SECONDS
+        due = self._gathering.due
+        waits = [] if due is None else [due - now]
         if self._in_hand < self._pace.in_hand:
             ready = self._schedule.next_ready(now)
             waits += [] if ready is None else [ready]
@@ -279,11 +278,9 @@ class Pump:
             self._schedule.add(job, job.host, now + delay)
 
     def _settle(self, job: Job, made: Picture | Failure) -> None:
-        """Put what came of an image into the batch."""
+        """Put what came of an image to what is to be recorded."""
         now = time.monotonic()
-        if not self._batch:
-            self._batch_due = now + BATCH_SECONDS
-        self._batch.append((job.shard, job.result(made, now, originals=self._pace.originals)))
+        self._gathering.add(job.shard, job.result(made, now, originals=self._pace.originals), now)
         self._drop(job)
 
     def _own_up(self, job: Job, mistake: Exception) -> None:
@@ -297,7 +294,7 @@ class Pump:
         job.let_go()
 
     def _hand_over(self, now: float) -> None:
-        """Give the batch to the recorder when its time has come, or nothing else is to come."""
-        if self._batch and (now >= self._batch_due or not (self._in_hand or self._schedule)):
-            batch, self._batch = self._batch, []
-            self._recorder.add(batch)
+        """Have results recorded when their time has come, or nothing else is to come."""
+        due = self._gathering.due
+        if due is not None and (now >= due or not (self._in_hand or self._schedule)):
+            self._recorder.add(self._gathering.take())

@@ -17,6 +17,12 @@ from pixmill.steps.process import Result
 
 log = logging.getLogger(__name__)
 
+BATCH_SECONDS = 0.2
+"""How long results come together: one flush and one commit cost as much for few as for many."""
+
+BATCH_BYTES = 8 * 1024 * 1024
+"""Bytes of pictures that are not kept waiting for more."""
+
 MOST_WAITING = 512
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Results, and bytes of their pictures, that may wait before no more are brought."""
@@ -53,6 +59,33 @@ class OpenShard:
 
 
 Batch = Sequence[tuple[OpenShard, Result]]
+
+
+class Gathering:
+    """Results that come together, to be recorded in one step; for one thread.
+
+    ``due`` is the time by which they are to be handed over; None while there are none.
+    """
+
+    def __init__(self) -> None:
+        self._results: list[tuple[OpenShard, Result]] = []
+        self._bytes = 0
+        self.due: float | None = None
+
+    def add(self, shard: OpenShard, result: Result, now: float) -> None:
+        """Add a result. The first one sets the time; many bytes wait no longer."""
+        self._results.append((shard, result))
+        self._bytes += result.bytes_held
+        if self._bytes >= BATCH_BYTES:
+            self.due = now
+        elif self.due is None:
+            self.due = now + BATCH_SECONDS
+
+    def take(self) -> Batch:
+        """What has come together; the next ones begin anew."""
+        results, self._results = self._results, []
+        self._bytes, self.due = 0, None
+        return results
 
 
 class Recorder:

@@ -147,11 +147,16 @@ def _workshop(settings: Settings, name: str) -> Iterator[PollingWorkshop[Job]]:
             policy, limits, spill, settings.user_agent, loop, ca_file=_authorities()
         )
         children: PixelChildren[Job] = PixelChildren(
-            max(1, cores() // settings.workers), *_pixel_limits(settings), loop
+            _children_each(settings), *_pixel_limits(settings), loop
         )
         with closing(PollingWorkshop(loop, fetcher, children, read)) as workshop:
             children.start()
             yield workshop
+
+
+def _children_each(settings: Settings) -> int:
+    """A worker's pixel children: rather one too many in all than a core that idles."""
+    return -(-cores() // settings.workers)
 
 
 def _fetch_limits(settings: Settings) -> FetchLimits:

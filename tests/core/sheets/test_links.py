@@ -212,6 +212,22 @@ def test_a_file_name_may_hold_a_colon() -> None:
     assert is_path("front:left.jpg")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example/1.jpg",
+        "https://cdn-2.a.example/1.jpg",
+        "http://images.a.internal:8080/1.jpg?w=300",
+        "http://192.0.2.7/1.jpg",
+        "http://127.0.0.1:8190/1.jpg",
+    ],
+)
+def test_usual_urls_take_the_fast_path(url: str) -> None:
+    """With a port or an address in place of a name, too: a run reads each URL three times."""
+    assert PLAIN_URL.fullmatch(url)
+    assert clean_url(url) == url
+
+
 @pytest.mark.parametrize("tail", ["a" * 4000 + "\x01", "%20" * 1300 + "%", "a." * 2000])
 def test_the_fast_path_never_goes_back_over_a_url(tail: str) -> None:
     """A pattern that tries again from every character would let one cell stop the service."""

@@ -180,7 +180,11 @@ def test_cleaning_twice_is_cleaning_once(written: str) -> None:
 @given(
     st.builds(
         "https://{}/{}".format,
-        st.text("abz09-.", max_size=12),
+        st.builds(
+            "{}{}".format,
+            st.text("abz09-.", max_size=12),
+            st.sampled_from(["", "", ":", ":0", ":8080", ":0080", ":65536", ":80", ":1:2"]),
+        ),
         st.text("aZ09/._~!$&()*+=:@?-%2Cf", max_size=30),
     )
 )

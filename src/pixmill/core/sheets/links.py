@@ -16,10 +16,11 @@ from pixmill.core.sheets.problems import ProblemCode, shown
 from pixmill.core.sheets.shares import direct
 
 # Needs no cleaning and cannot be a list: most cells of most files. Anything with a separator,
-# an escape, a port, a capital in the host or a known share host takes the long way.
+# an escape, a capital or an underscore in the host, a port of five digits or a known share host
+# takes the long way, which costs several times as much.
 PLAIN_URL = re.compile(
     r"https?://(?!(?:drive|docs)\.google\.|(?:www\.)?dropbox\.)"
-    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}"
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]{1,63}(?::[1-9][0-9]{0,3})?"
     r"/(?:[A-Za-z0-9/._~!$&()*+=:@?-]++|%[0-9A-Fa-f]{2})*+"
 )
 _HOST_LENGTH = 253
