@@ -39,14 +39,14 @@ def test_local_files_are_read_for_requests_of_the_command_line_only(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers", "each"), [(2, 2, 1), (2, 1, 2), (4, 1, 4), (4, 3, 2), (5, 2, 3), (2, 8, 1)]
+    ("cores", "count", "each"), [(2, 2, 1), (2, 1, 2), (4, 1, 4), (4, 3, 2), (5, 2, 3), (2, 8, 1)]
 )
 def test_no_core_is_without_a_pixel_child(
-    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, each: int
+    monkeypatch: pytest.MonkeyPatch, cores: int, count: int, each: int
 ) -> None:
     """Whatever the number of workers; with three on four cores, one core was left idle."""
-    monkeypatch.setattr(wiring, "cores", lambda: cores)
-    assert wiring._children_each(load_settings({"workers": workers}, {})) == each
+    monkeypatch.setattr(workers, "cores", lambda: cores)
+    assert workers._children_each(load_settings({"workers": count}, {})) == each
 
 
 def test_a_store_in_mongodb_is_opened_without_reaching_for_it() -> None:
