@@ -172,14 +172,24 @@ class Dispatcher:
             self._let_end()
 
     def stand_by(self, stop: threading.Event) -> None:
-        """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace."""
-        stop.wait()
-        self._let_end()
+        """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace.
+
+        Of what ``take`` had no room for, nobody is told again soon. So whenever something has
+        ended here, what is due is looked for.
+        """
+        try:
+            while not stop.is_set():
+                if self._freed.wait(LOOK_SECONDS):
+                    self._freed.clear()  # before the look, so that no hand that frees is missed
+                    self._send_what_is_due(stop)
+        finally:
+            self._let_end()
 
     def take(self, delivery_id: str) -> None:
         """Send what a message tells of, if it can be claimed; returns when that has begun.
 
-        A delivery to an endpoint that has enough in hand here is left for others, or for later.
+        A delivery to an endpoint that has enough in hand here is left for others, or until there is
+        room.
         """
         try:
             endpoint = self._desk.outbox.delivery(delivery_id).endpoint
@@ -190,6 +200,10 @@ class Dispatcher:
             log.warning("cannot take delivery %s: %s", delivery_id, error)
             return
         if delivery:
+            self._threads.submit(self._send, delivery)
+
+    def _send_what_is_due(self, stop: threading.Event) -> None:
+        while not stop.is_set() and (delivery := self._claim()):
             self._threads.submit(self._send, delivery)
 
     def _claim_hinted(self, delivery_id: str, endpoint: str) -> Delivery | None:
