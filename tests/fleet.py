@@ -74,10 +74,12 @@ def fleet(data: Path, workers: int = 1, **settings: object) -> Iterator[tuple[Se
 
 
 def wait_until(
-    holds: Callable[[], bool], timeout: float = 60, why: str = "it did not come true"
+    holds: Callable[[], object],
+    timeout: float = 60,
+    why: str | Callable[[], str] = "it did not come true",
 ) -> None:
-    """Wait until something holds; ``why`` says what did not come true."""
+    """Wait until something holds; ``why`` says, when it is too late, what is known of that."""
     deadline = time.monotonic() + timeout
     while not holds():
-        assert time.monotonic() < deadline, why
+        assert time.monotonic() < deadline, why if isinstance(why, str) else why()
         time.sleep(0.05)

@@ -45,6 +45,11 @@ def cores() -> int:
     return allowed if quota.strip() == "max" else min(allowed, math.ceil(int(quota) / int(period)))
 
 
+def few_workers() -> int:
+    """One worker for every four cores: what one pump keeps at work, if the images are small."""
+    return -(-cores() // 4)
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Each field is ``PIXMILL_<NAME>`` and ``--<name>``."""
 
@@ -76,10 +81,13 @@ class Settings(BaseSettings):
     )
     port: int = Field(8000, ge=0, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(
-        default_factory=cores, ge=1, le=1024, description="Worker processes. Default: one a core."
+        default_factory=few_workers,
+        ge=1,
+        le=1024,
+        description="Worker processes, which share the cores. Default: one for every four.",
     )
     threads: int = Field(
-        80, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
+        160, ge=1, le=512, description="Images that a worker has in hand at once, fetches included."
     )
     public_url: str = Field(
         "",

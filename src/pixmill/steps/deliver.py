@@ -176,19 +176,25 @@ class Dispatcher:
     def stand_by(self, stop: threading.Event) -> None:
         """Be there for ``take`` until ``stop`` is set; what is in hand then has the grace.
 
-        Now and then it looks what is due all the same: hints may be lost, or their broker away.
+        Of what ``take`` had no room for, nobody is told again soon. So whenever something has
+        ended here, what is due is looked for; and now and then in any case, as hints may be lost.
         """
+        looked = time.monotonic()
         try:
-            while not stop.wait(ALONE_SECONDS):
-                while delivery := self._claim():
-                    self._threads.submit(self._send, delivery)
+            while not stop.is_set():
+                freed = self._freed.wait(LOOK_SECONDS)
+                if freed or time.monotonic() - looked > ALONE_SECONDS:
+                    self._freed.clear()  # before the look, so that no hand that frees is missed
+                    self._send_what_is_due(stop)
+                    looked = time.monotonic()
         finally:
             self._let_end()
 
     def take(self, delivery_id: str) -> None:
         """Send what a message tells of, if it can be claimed; returns when that has begun.
 
-        A delivery to an endpoint that has enough in hand here is left for others, or for later.
+        A delivery to an endpoint that has enough in hand here is left for others, or until there is
+        room.
         """
         try:
             endpoint = self._desk.outbox.delivery(delivery_id).endpoint
@@ -199,6 +205,10 @@ class Dispatcher:
             log.warning("cannot take delivery %s: %s", delivery_id, error)
             return
         if delivery:
+            self._threads.submit(self._send, delivery)
+
+    def _send_what_is_due(self, stop: threading.Event) -> None:
+        while not stop.is_set() and (delivery := self._claim()):
             self._threads.submit(self._send, delivery)
 
     def _claim_hinted(self, delivery_id: str, endpoint: str) -> Delivery | None:

@@ -68,14 +68,14 @@ def make_app(url: str, grace_seconds: float) -> Celery:
 
 
 def _queue(url: str) -> Queue:
-    if not _is_amqp(url):
+    if not is_amqp(url):
         return Queue(QUEUE)  # type: ignore[no-untyped-call]  # kombu is typed in parts
     lasting = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
     return Queue(QUEUE, queue_arguments=lasting)  # type: ignore[no-untyped-call]  # as above
 
 
 def _transport_options(url: str) -> dict[str, Any]:
-    if _is_amqp(url):
+    if is_amqp(url):
         return {"confirm_publish": True, **ONE_TRY}
     return {
         **ONE_TRY,
@@ -89,5 +89,6 @@ def _transport_options(url: str) -> dict[str, Any]:
     }
 
 
-def _is_amqp(url: str) -> bool:
+def is_amqp(url: str) -> bool:
+    """Whether a broker's URL names RabbitMQ."""
     return urlsplit(url).scheme in {"amqp", "amqps"}

@@ -10,7 +10,7 @@ from kombu.exceptions import KombuError
 
 from pixmill.core.errors import BrokerUnavailable
 from pixmill.core.leases import Hint
-from pixmill.engines.celery.app import QUEUE
+from pixmill.engines.celery.app import QUEUE, SOCKET_SECONDS, is_amqp
 from pixmill.engines.celery.tasks import DELIVER, TASK_OF
 
 
@@ -18,6 +18,9 @@ class Messages:
     """Sends hints as Celery tasks. Raises BrokerUnavailable; then the hint may have gone or not."""
 
     def __init__(self, app: Celery) -> None:
+        if is_amqp(app.conf.broker_url):  # which waits for ever for a broker that hangs, by itself
+            limits = {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
+            app.conf.broker_transport_options = {**app.conf.broker_transport_options, **limits}
         self._app = app
         self._troubles = (KombuError, OSError, *app.connection_for_write().connection_errors)
 
@@ -44,6 +47,8 @@ class Messages:
         try:
             yield
         except self._troubles as error:
+            # What a connection brings from now on may be the answer to what was sent before.
+            self._app.pool.force_close_all(close_pool=False)
             raise BrokerUnavailable(f"The broker cannot be reached: {_said(error)}.") from error
 
 
