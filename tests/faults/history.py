@@ -1,4 +1,4 @@
-"""What MongoDB itself remembers of all changes: how often each image got an outcome, and the like."""
+"""What MongoDB itself remembers of all changes: how often an image got an outcome, and the like."""
 
 from __future__ import annotations
 

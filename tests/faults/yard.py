@@ -1,4 +1,4 @@
-"""A fleet to be ill-treated, and what is asked of it after every fault: each thing was done once."""
+"""A fleet to be ill-treated, and what is asked of it after a fault: each thing was done once."""
 
 from __future__ import annotations
 

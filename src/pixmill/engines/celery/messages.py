@@ -13,16 +13,23 @@ from pixmill.core.leases import Hint
 from pixmill.engines.celery.app import QUEUE, SOCKET_SECONDS, is_amqp
 from pixmill.engines.celery.tasks import DELIVER, TASK_OF
 
+FAREWELL_SECONDS = 1.0
+"""How long a connection that failed may take to close."""
+
 
 class Messages:
-    """Sends hints as Celery tasks. Raises BrokerUnavailable; then the hint may have gone or not."""
+    """Sends hints as Celery tasks, from one thread, by a connection of its own.
+
+    Raises BrokerUnavailable; then the hint may have gone or not.
+    """
 
     def __init__(self, app: Celery) -> None:
         if is_amqp(app.conf.broker_url):  # which waits for ever for a broker that hangs, by itself
             limits = {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
             app.conf.broker_transport_options = {**app.conf.broker_transport_options, **limits}
         self._app = app
-        self._troubles = (KombuError, OSError, *app.connection_for_write().connection_errors)
+        self._connection = app.connection_for_write()  # connects when it is first used
+        self._troubles = (KombuError, OSError, *self._connection.connection_errors)
 
     def tell_of(self, hint: Hint) -> None:
         """Tell a worker of work."""
@@ -40,15 +47,17 @@ class Messages:
 
     def _send(self, task: str, *arguments: str | int) -> None:
         with self._translated():
-            self._app.send_task(task, arguments, queue=QUEUE, ignore_result=True)
+            self._app.send_task(
+                task, arguments, queue=QUEUE, ignore_result=True, connection=self._connection
+            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except self._troubles as error:
-            # What a connection brings from now on may be the answer to what was sent before.
-            self._app.pool.force_close_all(close_pool=False)
+            # What it brings from now on may be the answer to what was sent before.
+            self._connection.collect(FAREWELL_SECONDS)
             raise BrokerUnavailable(f"The broker cannot be reached: {_said(error)}.") from error
 
 
