@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,13 +61,19 @@ class Fleet:
 
 
 @contextmanager
-def fleet(data: Path, workers: int = 1, **settings: object) -> Iterator[tuple[Serving, Fleet]]:
+def fleet(
+    data: Path,
+    workers: int = 1,
+    *,
+    program: Sequence[str] = services.PROGRAM,
+    **settings: object,
+) -> Iterator[tuple[Serving, Fleet]]:
     """A service and so many workers until the end of the block."""
     env = services.environment(data, **settings)
     made = Fleet(env, data.with_name(f"{data.name}.workers.log"))
     try:
         made.add(workers)
-        with services.serving(data, **settings) as service:
+        with services.serving(data, program=program, **settings) as service:
             yield service, made
     finally:
         made.end()

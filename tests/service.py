@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,11 +88,16 @@ def environment(data: Path, **settings: object) -> dict[str, str]:
     return clean | {f"PIXMILL_{name.upper()}": str(value) for name, value in given.items()}
 
 
-def start(env: Mapping[str, str], log: Path, *flags: str) -> subprocess.Popen[str]:
+PROGRAM = ("-m", "pixmill")
+
+
+def start(
+    env: Mapping[str, str], log: Path, *flags: str, program: Sequence[str] = PROGRAM
+) -> subprocess.Popen[str]:
     """Start a service; what it says is added to a file."""
     with log.open("a") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "pixmill", "serve", *flags],
+            [sys.executable, *program, "serve", *flags],
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -111,10 +116,12 @@ def wait_until_served(process: subprocess.Popen[str], log: Path) -> Serving:
 
 
 @contextmanager
-def serving(data: Path, *flags: str, **settings: object) -> Iterator[Serving]:
+def serving(
+    data: Path, *flags: str, program: Sequence[str] = PROGRAM, **settings: object
+) -> Iterator[Serving]:
     """A service that runs until the end of the block, and leaves no process behind."""
     log = data.with_name(f"{data.name}.log")
-    process = start(environment(data, **settings), log, *flags)
+    process = start(environment(data, **settings), log, *flags, program=program)
     try:
         yield wait_until_served(process, log)
     finally:

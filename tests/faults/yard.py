@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pixmill.core.webhooks import secret_text
 from tests.faults.history import Moment, moment, told_since
 from tests.fleet import Fleet, fleet, wait_until
 from tests.receivers import SECRET, Receiver, receiving
-from tests.service import Serving
+from tests.service import PROGRAM, Serving
 from tests.shop import Shop, open_shop, write_csv
 
 
@@ -107,6 +107,7 @@ def yard(
     engine: str,
     workers: int = 2,
     delay: float = 0.0,
+    program: Sequence[str] = PROGRAM,
     **settings: object,
 ) -> Iterator[Yard]:
     """A fleet on this store and this broker until the end of the block."""
@@ -116,7 +117,10 @@ def yard(
     with (
         open_shop(delay) as shop,
         receiving() as receiver,
-        fleet(data, workers, **{**usual, **places, **settings}) as (service, workers_),
+        fleet(data, workers, program=program, **{**usual, **places, **settings}) as (
+            service,
+            workers_,
+        ),
     ):
         made = Yard(shop, receiver, service, workers_, store, since)
         yield made
