@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,12 @@ from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.contracts.records import NOW, a_request, ingested
 from tests.fleet import fleet, wait_until
-from tests.servers.rabbitmq import RabbitServer
+from tests.servers.rabbitmq import RabbitServer, rabbit_server
 from tests.servers.redis import RedisServer, redis_server
 from tests.service import environment
 from tests.shop import open_shop, write_csv
 
 QUEUE = "pixmill"
-GRACE = 5.0
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def outbox(tmp_path: Path) -> Iterator[SqliteOutbox]:
 
 
 def test_a_message_carries_ids_and_nothing_else(redis_url: str) -> None:
-    messages = Messages(make_app(redis_url, GRACE))
+    messages = Messages(make_app(redis_url))
     for work in Work:
         messages.tell_of(Hint(work, "req_a", 7 if work is Work.SHARD else 0))
     messages.tell_of_delivery("msg_b")
@@ -67,8 +67,8 @@ def test_a_message_carries_ids_and_nothing_else(redis_url: str) -> None:
 def test_a_broker_that_cannot_be_reached_is_told_of_at_once_and_without_its_password(
     url: str,
 ) -> None:
-    messages = Messages(make_app(url, GRACE))
-    for attempt in (messages.check, lambda: messages.tell_of_delivery("msg_a")):
+    messages = Messages(make_app(url))
+    for attempt in (messages.waiting, lambda: messages.tell_of_delivery("msg_a")):
         with pytest.raises(BrokerUnavailable, match="cannot be reached") as refused:
             attempt()
         assert "secret" not in refused.value.message
@@ -77,7 +77,7 @@ def test_a_broker_that_cannot_be_reached_is_told_of_at_once_and_without_its_pass
 @contextmanager
 def publishing(store: SqliteStore, outbox: SqliteOutbox, url: str) -> Iterator[CeleryEngine]:
     """An engine that tells of what is in the store, until the end of the block."""
-    made = Publisher(store, outbox, Messages(make_app(url, GRACE)), lambda: NOW)
+    made = Publisher(store, outbox, Messages(make_app(url)), lambda: NOW)
     engine = CeleryEngine(made)
     engine.start()
     try:
@@ -186,7 +186,7 @@ def test_a_pool_in_which_pixels_cannot_be_handled_is_refused(
         timeout=60,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "leave out --pool" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -216,3 +216,63 @@ def test_a_broker_that_hangs_keeps_no_work_from_being_done_and_no_worker_from_le
             rabbitmq.thaw()
         assert "without a farewell" in made.said()
         assert "Traceback" not in made.said() + service.said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [redis_server, rabbit_server])
+def test_workers_with_work_in_hand_outlive_a_broker_that_is_killed(
+    tmp_path: Path, make: Callable[[], AbstractContextManager[RedisServer | RabbitServer]]
+) -> None:
+    images = 200
+    with make() as server:
+        server.start()
+        with (
+            open_shop(delay=0.3) as shop,
+            fleet(tmp_path / "data", 2, engine=server.url(), threads=8) as (service, made),
+        ):
+            urls = [shop.url(f"{number}.jpg?{number}") for number in range(images)]
+            request_id = service.accepted(write_csv(tmp_path / "products.csv", urls))
+            wait_until(lambda: shop.served.total() > 20, why="work begins")
+            server.kill()
+            assert service.finished(request_id)["processedImages"] == images
+            server.start()
+            wait_until(lambda: service.get("/ready").status_code == 200, why="it is found again")
+            assert [worker.poll() for worker in made.workers] == [None, None]
+            assert "Traceback" not in made.said()
+            assert set(shop.asked.values()) == {1}
+
+
+def test_one_ctrl_c_lets_a_worker_end_in_good_order_and_two_at_once(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with (
+        open_shop(delay=20) as shop,
+        fleet(tmp_path / "data", 2, engine=redis_url, grace_seconds=15) as (service, made),
+    ):
+        time.sleep(3)
+        idle = made.workers[0]
+        idle.send_signal(signal.SIGINT)
+        assert idle.wait(30) == 0
+        csv = write_csv(tmp_path / "products.csv", [shop.url("1.jpg")])
+        service.accepted(csv)
+        wait_until(lambda: bool(shop.asked), why="work begins")
+        busy = made.workers[1]
+        busy.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert busy.poll() is None, "what is in hand has its grace"
+        busy.send_signal(signal.SIGINT)
+        assert busy.wait(5) == 130
+
+
+def test_celerys_own_command_says_what_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "pixmill.fleet", "inspect", "active"],
+        env=environment(tmp_path / "data"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "set PIXMILL_ENGINE" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

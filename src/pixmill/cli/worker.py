@@ -43,7 +43,9 @@ def worker(supervised: str | None, **given: Any) -> int:
     settings = load_settings(given, os.environ)
     set_up_logging(settings)
     if settings.has_broker:
-        return wiring.celery_worker(settings)()
+        if sys.stderr.isatty():
+            click.echo(f"Works on what {_host(settings.engine)} tells of; Ctrl-C stops.", err=True)
+        return wiring.run_celery_worker(settings)
     stop = threading.Event()
     if supervised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
@@ -55,7 +57,8 @@ def worker(supervised: str | None, **given: Any) -> int:
     try:
         with wiring.worker(settings, name) as hand:
             if sys.stderr.isatty() and not supervised:
-                click.echo(f"Worker {name} works on {settings.store_url}; Ctrl-C stops.", err=True)
+                where = _host(settings.store_url)
+                click.echo(f"Worker {name} works on {where}; Ctrl-C stops.", err=True)
             gc.freeze()  # what is loaded by now stays: no need to look at it again and again
             hand.run(stop)
             failure = hand.failure
@@ -68,6 +71,11 @@ def worker(supervised: str | None, **given: Any) -> int:
         click.echo(failure.message)
         return CANNOT_GO_ON
     return 0
+
+
+def _host(url: str) -> str:
+    """A URL without what may be a password."""
+    return url.rpartition("@")[2]
 
 
 def _set_at_signals(stop: threading.Event, *signals: signal.Signals) -> None:

@@ -152,6 +152,7 @@ class Dispatcher:
         self._on_change = on_change
         self._threads = ThreadPoolExecutor(THREADS, "delivery")
         self._closed = False
+        self._claiming = threading.Lock()  # one at a time, so that none is overlooked by another
         self._lock = threading.Lock()
         self._in_hand: Counter[str] = Counter()  # deliveries by endpoint
         self._slow: dict[str, None] = {}  # endpoints, the one that was slow last at the end
@@ -198,7 +199,8 @@ class Dispatcher:
         """
         try:
             endpoint = self._desk.outbox.delivery(delivery_id).endpoint
-            delivery = self._claim_hinted(delivery_id, endpoint)
+            with self._claiming:
+                delivery = self._claim_hinted(delivery_id, endpoint)
         except NotFound:  # deleted by now
             return
         except PixmillError as error:
@@ -217,7 +219,7 @@ class Dispatcher:
             full = self._closed or self._in_hand.total() >= THREADS
             if full or endpoint in self._busy_endpoints():
                 return None
-            self._in_hand[endpoint] += 1  # before the claim, so that others see it
+            self._in_hand[endpoint] += 1
         delivery = None
         try:
             delivery = self._desk.outbox.claim_hinted(
@@ -244,6 +246,10 @@ class Dispatcher:
             return self._in_hand.total()
 
     def _claim(self) -> Delivery | None:
+        with self._claiming:
+            return self._claim_next()
+
+    def _claim_next(self) -> Delivery | None:
         with self._lock:
             if self._in_hand.total() >= THREADS:
                 return None

@@ -105,7 +105,8 @@ class Pump:
         """Whether the pump could use another shard."""
         waiting = len(self._schedule) + len(self._inbox)
         busy = waiting >= self._pace.in_hand and self._in_hand >= self._pace.in_hand
-        return not (busy or self._gate.reserved or len(self._open) >= MOST_OPEN_SHARDS)
+        full = busy or len(self._open) >= MOST_OPEN_SHARDS
+        return not (full or self._gate.reserved or self._stopping)
 
     def abandon(self, token: str) -> None:
         """Drop a shard whose lease is lost; it is its new holder's now."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from pixmill.core.errors import (
     LeaseLost,
@@ -27,6 +28,9 @@ IDLE_SECONDS = 0.25
 RECOVER_SECONDS = 2.0
 ALONE_SECONDS = 1.0
 """How long no message came when a worker with nothing to do looks for work by itself."""
+
+LAST_WORD_SECONDS = 3.0
+"""What writing the last outcomes may take beyond the grace."""
 
 Beside = Callable[[threading.Event], None]
 """Runs until the event is set, and returns soon after."""
@@ -66,7 +70,8 @@ class Worker:
         self._on_change = on_change
         self._held: dict[str, Lease] = {}
         self._taken = 0  # what messages brought
-        self._taking = threading.Lock()  # one message after the other, so that none takes too much
+        self._room = threading.Lock()  # one shard after the other, so that none takes too much
+        self._claiming = threading.Lock()
         self._closing = threading.Event()
         self._ended = threading.Event()  # something this worker did, which may have opened more
         self._failure: PixmillError | None = None
@@ -91,15 +96,26 @@ class Worker:
             yield
         finally:
             self._closing.set()
+            with self._claiming:  # whoever claims now has noted it then
+                deadline = time.monotonic() + self._grace_seconds + LAST_WORD_SECONDS
             self._pump.stop(self._grace_seconds)
             self._on_change()
+            self._let_end(deadline)
             for thread in beside:
                 thread.join()
-            while self._held:  # the pump has let go of all, so these only write a last word
-                self._ended.wait(LOOK_AGAIN_SECONDS)
-                self._ended.clear()
             over.set()
             keeper.join()
+
+    def _let_end(self, deadline: float) -> None:
+        """Wait for what is in hand: the pump's last words, an ingest, a finish; then hand it back.
+
+        Whoever still works on it then is fenced off.
+        """
+        while self._held and time.monotonic() < deadline:
+            self._ended.wait(LOOK_AGAIN_SECONDS)
+            self._ended.clear()
+        for lease in list(self._held.values()):
+            self._hand_back(lease)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set or nothing can be stored any more; then hand back the rest."""
@@ -108,7 +124,6 @@ class Worker:
                 if not self._pump.hungry() or len(self._held) > MOST_OPEN_SHARDS:
                     stop.wait(LOOK_AGAIN_SECONDS)
                 elif lease := self._claim():
-                    self._held[lease.token] = lease
                     lanes.submit(self._do, lease)
                 else:
                     self._ended.wait(IDLE_SECONDS)
@@ -126,13 +141,12 @@ class Worker:
         Nothing happens if it cannot be claimed: it is done, or with somebody else. A shard is
         claimed when the pump has room for it.
         """
-        with self._taking:
+        with self._room if hint.work is Work.SHARD else nullcontext():
             while hint.work is Work.SHARD and not self._pump.hungry():
                 if self._closing.wait(LOOK_AGAIN_SECONDS):
                     return
-            if self._closing.is_set() or (lease := self._claim(hint)) is None:
+            if (lease := self._claim(hint)) is None:
                 return
-            self._held[lease.token] = lease
             self._taken += 1
         self._on_change()
         self._do(lease)
@@ -147,16 +161,26 @@ class Worker:
         with ThreadPoolExecutor(MOST_OPEN_SHARDS, "lane") as lanes:
             while not stop.wait(ALONE_SECONDS):
                 idle, taken = self._taken == taken, self._taken
-                while idle and self._pump.hungry() and (lease := self._claim()):
-                    self._held[lease.token] = lease
+                while idle and self._has_room() and (lease := self._claim()):
                     lanes.submit(self._do, lease)
 
+    def _has_room(self) -> bool:
+        return self._pump.hungry() and len(self._held) < MOST_OPEN_SHARDS
+
     def _claim(self, hint: Hint | None = None) -> Lease | None:
+        """Claim the next work, or that of a hint; None as well once the worker ends."""
         terms = {"now": self._clock(), "lease_seconds": self._lease_seconds}
         try:
-            if hint:
-                return self._store.claim_hinted(hint, self._name, **terms)
-            return self._store.claim(self._name, **terms)
+            with self._claiming:
+                if self._closing.is_set() or self.failure:
+                    return None
+                if hint:
+                    lease = self._store.claim_hinted(hint, self._name, **terms)
+                else:
+                    lease = self._store.claim(self._name, **terms)
+                if lease:
+                    self._held[lease.token] = lease
+                return lease
         except StoreUnavailable as error:
             log.warning("cannot claim work: %s", error)
         except PixmillError as error:

@@ -1,6 +1,6 @@
 """Floor 3: the only place that names concrete backends and puts the parts together."""
 
-from pixmill.wiring.engines import celery_app, celery_worker, engine, local_engine
+from pixmill.wiring.engines import celery_app, engine, local_engine, run_celery_worker
 from pixmill.wiring.places import (
     clock,
     new_place,
@@ -15,7 +15,6 @@ from pixmill.wiring.workers import comparer, sheet_limits, worker
 
 __all__ = [
     "celery_app",
-    "celery_worker",
     "clock",
     "comparer",
     "engine",
@@ -25,6 +24,7 @@ __all__ = [
     "open_blobs",
     "open_outbox",
     "open_store",
+    "run_celery_worker",
     "sheet_limits",
     "url_of",
     "webhook_secrets",

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -51,24 +51,20 @@ def local_engine(
 
 def celery_app(settings: Settings) -> Celery:
     """The Celery app of a fleet, whose workers do pixmill's work."""
+    if not settings.has_broker:
+        raise InvalidSetting(
+            "A Celery worker needs a broker: set PIXMILL_ENGINE to a URL such as redis://host/0."
+        )
     celery = _celery()
-    app = celery.make_app(settings.engine, settings.grace_seconds)
+    app = celery.make_app(settings.engine)
     celery.bring_hands(app, partial(_hands, settings))
     return app
 
 
-def celery_worker(settings: Settings) -> Callable[[], int]:
-    """A Celery worker in this process; called, it works until it is told to stop.
-
-    Returns its exit code.
-    """
-    worker = _celery().new_worker(celery_app(settings))
-
-    def run() -> int:
-        worker.start()
-        return worker.exitcode or 0
-
-    return run
+def run_celery_worker(settings: Settings) -> int:
+    """Be a Celery worker until told to stop; return the exit code."""
+    code: int = _celery().run_worker(celery_app(settings))
+    return code
 
 
 def _celery() -> ModuleType:
@@ -85,7 +81,7 @@ def _celery() -> ModuleType:
 
 def _celery_engine(settings: Settings, store: Store, outbox: Outbox) -> Engine:
     celery = _celery()
-    messages = celery.Messages(celery.make_app(settings.engine, settings.grace_seconds))
+    messages = celery.Messages(celery.make_app(settings.engine))
     made: Engine = celery.CeleryEngine(celery.Publisher(store, outbox, messages, clock))
     return made
 
@@ -98,7 +94,7 @@ def _telling(settings: Settings, store: Store, outbox: Outbox) -> Iterator[Engin
     try:
         yield engine
     finally:
-        engine.stop(1.0)
+        engine.stop(settings.grace_seconds)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pixmill.blobs.folder import FolderBlobs
@@ -15,9 +14,6 @@ from pixmill.settings import Settings
 from pixmill.steps.finish import UrlOf
 from pixmill.steps.signing import live_secrets
 from pixmill.stores.sqlite import SqliteAccess, SqliteOutbox, SqliteStore
-
-if TYPE_CHECKING:  # what a broker needs comes with the extra
-    pass
 
 clock = time.time
 """The clock that everything goes by."""

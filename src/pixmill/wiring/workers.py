@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pixmill.core.addresses import AddressPolicy
 from pixmill.core.leases import Lease, Work
@@ -40,9 +39,6 @@ from pixmill.wiring.places import (
     url_of,
     webhook_secrets,
 )
-
-if TYPE_CHECKING:  # what a broker needs comes with the extra
-    pass
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pixmill.engines.celery.engine import CeleryEngine
 from pixmill.engines.celery.messages import Messages
 from pixmill.engines.celery.publisher import Publisher
 from pixmill.engines.celery.tasks import Hands, add_tasks
-from pixmill.engines.celery.worker import bring_hands, new_worker
+from pixmill.engines.celery.worker import bring_hands, run_worker
 
 __all__ = [
     "CeleryEngine",
@@ -19,5 +19,5 @@ __all__ = [
     "add_tasks",
     "bring_hands",
     "make_app",
-    "new_worker",
+    "run_worker",
 ]

@@ -35,7 +35,7 @@ ONE_TRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "inter
 """How often a connection is tried for who sends, before it is told that there is none."""
 
 
-def make_app(url: str, grace_seconds: float) -> Celery:
+def make_app(url: str) -> Celery:
     """The app for a broker's URL. Nothing is connected yet."""
     app = Celery("pixmill", broker=url, set_as_current=False)
     app.conf.update(
@@ -55,9 +55,10 @@ def make_app(url: str, grace_seconds: float) -> Celery:
         worker_consumer="pixmill.engines.celery.consumer:Consumer",
         worker_hijack_root_logger=False,
         worker_send_task_events=True,
-        worker_soft_shutdown_timeout=grace_seconds,
+        worker_soft_shutdown_timeout=0,  # what is in hand gets its grace at the first signal
         # What runs goes on without the broker; its message comes again, and finds it taken.
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=SOCKET_SECONDS,

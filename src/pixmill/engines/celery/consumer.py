@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from celery.worker import consumer
 
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
@@ -20,3 +22,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
         default_steps = tuple(
             step for step in consumer.Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
         )
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let go of a connection that broke, so that another is made.
+
+        kombu 5.7 stumbles when it closes one to Redis with messages unacknowledged: it would put
+        them back by the very connection that is gone. Celery would end the worker for that.
+        """
+        with suppress(AttributeError):
+            super().on_connection_error_after_connected(exc)

@@ -6,6 +6,8 @@ import threading
 
 from pixmill.engines.celery.publisher import Publisher
 
+FAREWELL_SECONDS = 1.0
+
 
 class CeleryEngine:
     """Tells workers of work from a thread of its own; it has none of its own."""
@@ -33,5 +35,5 @@ class CeleryEngine:
         """Stop telling; others do, as soon as they look."""
         self._stop.set()
         self._publisher.wake()
-        if self._thread.ident:
-            self._thread.join(grace)
+        if self._thread.ident:  # it holds nothing, so one that waits for its broker is left alone
+            self._thread.join(min(grace, FAREWELL_SECONDS))

@@ -40,10 +40,11 @@ class Messages:
         """Tell a worker of a webhook that is due."""
         self._send(DELIVER, delivery_id)
 
-    def check(self) -> None:
-        """Make sure that the broker can be reached."""
-        with self._translated(), self._app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1)
+    def waiting(self) -> int:
+        """How many messages wait for a worker."""
+        with self._translated():
+            queue = self._app.amqp.queues[QUEUE].bind(self._connection.default_channel)
+            return int(queue.queue_declare().message_count)
 
     def _send(self, task: str, *arguments: str | int) -> None:
         with self._translated():
