@@ -84,6 +84,7 @@ class Publisher:
                 self._unsent.clear()  # it is told of again
             self._woken.wait(LOOK_SECONDS)
             stop.wait(TOGETHER_SECONDS)
+        self._messages.close()
 
     def _look(self) -> None:
         """Send what could not be sent before, and what is new."""
