@@ -135,7 +135,8 @@ AWAY = {
     "redis killed for 30 s": (redis_server, killed, 30.0),
     "redis frozen for 20 s": (redis_server, frozen, 20.0),
     "rabbitmq killed for 10 s": (rabbit_server, killed, 10.0),
-    "rabbitmq frozen for 20 s": (rabbit_server, frozen, 20.0),
+    # Celery lets go of a hanging connection in three steps, each of which waits for 10 seconds.
+    "rabbitmq frozen for 40 s": (rabbit_server, frozen, 40.0),
 }
 
 
@@ -151,7 +152,7 @@ def test_uploads_go_on_while_the_broker_is_away_and_all_that_is_accepted_complet
                 wait_until(lambda: uploads.accepted)
                 made.service.finished(next(iter(uploads.accepted)))  # it works before
                 before = len(uploads.accepted)
-                away(server, seconds, lambda: wait_until(lambda: told_of_by_ready(made), 20))
+                away(server, seconds, lambda: wait_until(lambda: told_of_by_ready(made), 40))
                 during = len(uploads.accepted) - before
                 wait_until(lambda: made.service.get("/ready").status_code == 200)
             assert uploads.refused == []
