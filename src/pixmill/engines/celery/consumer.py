@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 
 DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
@@ -29,5 +31,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
         kombu 5.7 stumbles when it closes one to Redis with messages unacknowledged: it would put
         them back by the very connection that is gone. Celery would end the worker for that.
         """
-        with suppress(AttributeError):
+        with suppress(AttributeError), warnings.catch_warnings():
+            # It advises to cancel tasks when the broker is lost; here they go on without it.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from pixmill.core.errors import PixmillError
@@ -33,7 +33,11 @@ REFUSED, INTERRUPTED = 2, 130
 FAREWELL_SECONDS = 5.0
 """How long Celery may take to leave the broker, once all work is handed back."""
 
-OF_BROKER = ("celery.worker.consumer.consumer", "celery.worker.request")
+OF_BROKER = (
+    "celery.worker.consumer.consumer",
+    "celery.worker.loops",
+    "celery.worker.request",
+)
 """The loggers that tell of a broker that is lost, and of messages that cannot be acknowledged."""
 
 AtWork = Callable[[str], AbstractContextManager[Hands]]
@@ -129,8 +133,6 @@ def run_worker(app: Celery) -> int:
     """Be a worker until told to stop; return the exit code."""
     # What it warns of are pickled messages from strangers; only JSON is taken.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # It advises to cancel tasks when the broker is lost; here they go on without it.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     for name in OF_BROKER:
         logging.getLogger(name).addFilter(_without_trace)
     worker = app.Worker(
