@@ -71,6 +71,28 @@ class TestClaims:
         store.expire_leases()
         assert taken(outbox).id == one.id
 
+    def test_what_is_handed_back_is_due_as_before_and_untried(
+        self, store: Store, outbox: Outbox
+    ) -> None:
+        cancelled(store)
+        held = taken(outbox)
+        outbox.keep_body(held, "{}")
+        outbox.release_delivery(held)
+        again = taken(outbox, worker="w2")
+        assert (again.id, again.attempts, again.body) == (held.id, 0, "{}")
+        with pytest.raises(LeaseLost):
+            outbox.record_attempt(held, tried(), DeliveryState.FAILED, next_at=None)
+
+    def test_only_who_holds_a_delivery_can_hand_it_back(self, store: Store, outbox: Outbox) -> None:
+        cancelled(store)
+        lost = taken(outbox)
+        held = taken(outbox, now=NOW + 61, worker="w2")
+        outbox.release_delivery(lost)
+        assert outbox.claim_delivery("w3", [], now=NOW + 62, lease_seconds=60) is None
+        outbox.record_attempt(held, tried(status=204), DeliveryState.DELIVERED, next_at=None)
+        outbox.release_delivery(held)
+        assert outbox.claim_delivery("w3", [], now=NOW + 200, lease_seconds=60) is None
+
     def test_the_one_that_is_due_longest_comes_first(self, store: Store, outbox: Outbox) -> None:
         for name in ("a", "b", "c"):
             cancelled(store, f"req_{name}", url=f"https://{name}.example/hook")

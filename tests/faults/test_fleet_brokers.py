@@ -43,13 +43,13 @@ def ingest_all(made: Yard) -> None:
         store.release(lease)  # the first shard, now that there is no ingest left
 
 
-def test_a_full_queue_that_dies_with_redis_is_told_again(store_url: str, tmp_path: Path) -> None:
+def test_a_full_queue_that_dies_with_redis_is_told_again(mongo_url: str, tmp_path: Path) -> None:
     """As full as it gets: 16 pieces of each of 32 requests."""
     images = SMALLEST_SHARD * MOST_TOLD
     with redis_server() as server:
         server.start()
         with (
-            yard(tmp_path / "data", store_url, server.url(), workers=0) as made,
+            yard(tmp_path / "data", mongo_url, server.url(), workers=0) as made,
             clients.Redis.from_url(server.url()) as client,
         ):
             requests = {made.submit(images, f"{number}"): images for number in range(MOST_REQUESTS)}
@@ -142,19 +142,19 @@ AWAY = {
 
 @pytest.mark.parametrize("name", AWAY)
 def test_uploads_go_on_while_the_broker_is_away_and_all_that_is_accepted_completes(
-    store_url: str, tmp_path: Path, name: str
+    mongo_url: str, tmp_path: Path, name: str
 ) -> None:
     make, away, seconds = AWAY[name]
     with make() as server:
         server.start()
-        with yard(tmp_path / "data", store_url, server.url(), workers=1) as made:
+        with yard(tmp_path / "data", mongo_url, server.url(), workers=1) as made:
             with uploading(made) as uploads:
                 wait_until(lambda: uploads.accepted)
                 made.service.finished(next(iter(uploads.accepted)))  # it works before
                 before = len(uploads.accepted)
                 away(server, seconds, lambda: wait_until(lambda: told_of_by_ready(made), 40))
                 during = len(uploads.accepted) - before
-                wait_until(lambda: made.service.get("/ready").status_code == 200)
+                wait_until(lambda: made.service.get("/ready").status_code == 200, 60, made.report)
             assert uploads.refused == []
             assert during >= seconds / 2, "uploads waited for the broker"
             assert uploads.longest < 5

@@ -17,11 +17,11 @@ KILLS = 20
 
 
 def test_2000_images_are_done_once_each_although_20_workers_are_killed(
-    store_url: str, redis_url: str, tmp_path: Path
+    mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     dice = random.Random(20)
     with yard(
-        tmp_path / "data", store_url, redis_url, workers=3, delay=0.05, threads=4, lease_seconds=2
+        tmp_path / "data", mongo_url, redis_url, workers=3, delay=0.05, threads=4, lease_seconds=2
     ) as made:
         request_id = made.submit(IMAGES)
         for kill in range(KILLS):

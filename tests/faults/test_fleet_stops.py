@@ -55,11 +55,11 @@ def holds_work(made: Yard, worker: Worker) -> bool:
 
 
 def test_a_worker_that_hung_for_longer_than_its_lease_is_refused_and_goes_on_working(
-    store_url: str, redis_url: str, tmp_path: Path
+    mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     images = 200
     with yard(
-        tmp_path / "data", store_url, redis_url, workers=1, delay=0.3, threads=8, lease_seconds=2
+        tmp_path / "data", mongo_url, redis_url, workers=1, delay=0.3, threads=8, lease_seconds=2
     ) as made:
         request_id = made.submit(images)
         made.wait_for(request_id, 10)
@@ -130,7 +130,7 @@ def test_a_worker_that_is_there_before_mongodb_waits_for_it(redis_url: str, tmp_
     with mongo_server() as server:
         made, worker = started_alone(tmp_path, store=server.url(), engine=redis_url)
         try:
-            wait_until(lambda: "MongoDB cannot be reached" in made.said())
+            wait_until(lambda: "MongoDB cannot be used" in made.said())
             assert worker.poll() is None
             server.start()
             with services.serving(

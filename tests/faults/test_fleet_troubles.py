@@ -29,13 +29,13 @@ def handled(url: str) -> int:
 
 
 def test_every_message_comes_three_times_and_all_is_done_once(
-    store_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = 400
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where the program is
     before = handled(redis_url)
     with yard(
-        tmp_path / "data", store_url, redis_url, workers=0, delay=0.02, program=REPEATING
+        tmp_path / "data", mongo_url, redis_url, workers=0, delay=0.02, program=REPEATING
     ) as made:
         made.fleet.command = (*REPEATING, "worker")
         made.fleet.add(2)
@@ -49,32 +49,32 @@ def test_every_message_comes_three_times_and_all_is_done_once(
 
 @pytest.mark.parametrize("how", ["killed", "stepped down"])
 def test_mongodb_goes_away_in_the_middle_and_nothing_is_lost(
-    brief_mongo: MongoServer, store_url: str, redis_url: str, tmp_path: Path, how: str
+    mongo: MongoServer, mongo_url: str, redis_url: str, tmp_path: Path, how: str
 ) -> None:
     images = 500
-    with yard(tmp_path / "data", store_url, redis_url, delay=0.05) as made:
+    with yard(tmp_path / "data", mongo_url, redis_url, delay=0.05) as made:
         request_id = made.submit(images)
         for time_ in range(3):
             made.wait_for(request_id, (time_ + 1) * images // 5)
             if how == "killed":
-                brief_mongo.kill()
+                mongo.kill()
                 time.sleep(1)
-                brief_mongo.start()
+                mongo.start()
             else:
-                brief_mongo.step_down(2)
-                brief_mongo.wait_until_primary()
+                mongo.step_down(2)
+                mongo.wait_until_primary()
         made.check({request_id: images})
 
 
 def test_s3_that_fails_a_third_of_its_calls_and_is_slow_costs_no_image(
-    store_url: str, redis_url: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_url: str, redis_url: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = 200
     with trouble_proxy(s3.port) as proxy:
         for name, value in s3_environment(proxy.endpoint).items():
             monkeypatch.setenv(name, value)
         blobs = f"s3://{s3.bucket()}/fleet"
-        with yard(tmp_path / "data", store_url, redis_url, blobs=blobs) as made:
+        with yard(tmp_path / "data", mongo_url, redis_url, blobs=blobs) as made:
             proxy.delay = 0.02
             proxy.plan = _every_third_fails
             request_id = made.submit(images)
@@ -91,7 +91,7 @@ def _every_third_fails(call: HttpCall) -> Trouble:
 
 @BROKERS
 def test_the_connection_to_the_broker_breaks_at_each_call_in_turn(
-    request: pytest.FixtureRequest, store_url: str, tmp_path: Path, broker: str
+    request: pytest.FixtureRequest, mongo_url: str, tmp_path: Path, broker: str
 ) -> None:
     """Whoever's call it is: that of the service, of a publisher, or of a consumer."""
     url: str = request.getfixturevalue(broker)
@@ -99,7 +99,7 @@ def test_the_connection_to_the_broker_breaks_at_each_call_in_turn(
     calls = 24
     with breaking_proxy(server.port) as proxy:
         engine = url.replace(f":{server.port}/", f":{proxy.port}/")
-        with yard(tmp_path / "data", store_url, engine, workers=1) as made:
+        with yard(tmp_path / "data", mongo_url, engine, workers=1) as made:
             requests = {}
             for call in range(calls):
                 proxy.break_after = call

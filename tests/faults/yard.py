@@ -62,6 +62,16 @@ class Yard:
             work = client.get_default_database()["work"]
             wait_until(lambda: not work.count_documents({"state": {"$ne": "done"}}))
 
+    def report(self) -> str:
+        """What is known of a service that is not ready, and of its workers."""
+        return "\n".join(
+            [
+                self.service.get("/ready").text,
+                self.service.said()[-5000:],
+                self.fleet.said()[-5000:],
+            ]
+        )
+
     def check(self, requests: dict[str, int], timeout: float = 90) -> None:
         """Make sure that requests of so many images each are done, and everything just once."""
         for request_id, images in requests.items():

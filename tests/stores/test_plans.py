@@ -181,6 +181,8 @@ def drive_outbox(store: Any, outbox: Any) -> None:
     letters.completed(store)
     for busy in ([], ["https://a.example"], ["https://a.example", "https://b.example"]):
         held = outbox.claim_delivery("w1", busy, now=NOW, lease_seconds=60)
+        outbox.release_delivery(held)
+        held = outbox.claim_delivery("w1", busy, now=NOW, lease_seconds=60)
         outbox.keep_body(held, "{}")
         attempt = letters.tried(held.attempts + 1)
         outbox.record_attempt(held, attempt, DeliveryState.PENDING, next_at=NOW)

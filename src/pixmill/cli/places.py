@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pixmill import wiring
@@ -24,7 +23,24 @@ def ensure_store(settings: Settings) -> str:
 
 def place_of(settings: Settings) -> str:
     """The store, for people: the data folder, or the file if it is set on its own, or MongoDB."""
-    if settings.store:
-        store = urlsplit(settings.store_url)
-        return unquote(store.path) if store.scheme == "sqlite" else "MongoDB"
-    return str(Path(settings.data_dir).absolute())
+    return _shown(settings.store) if settings.store else str(settings.data_dir.absolute())
+
+
+def places_of(settings: Settings) -> str:
+    """Where requests and files are, as a sentence: what a service and its workers must share."""
+    if not settings.store and not settings.blobs:
+        return f"The data is in {place_of(settings)}"
+    return f"Requests are in {place_of(settings)}, files in {_shown(settings.blobs_url)}"
+
+
+def broker_of(settings: Settings) -> str:
+    """The broker, for people."""
+    return _shown(settings.engine)
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be a password, or options; of a local one its path."""
+    parts = urlsplit(url)
+    if parts.scheme in {"sqlite", "file"}:
+        return unquote(parts.path)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

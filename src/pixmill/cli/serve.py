@@ -18,10 +18,11 @@ from pixmill.cli.flags import CLIENT_SETTINGS, setting_flags
 from pixmill.cli.listen import EVERYWHERE, Door, only_this_machine, open_door
 from pixmill.cli.logs import set_up_logging
 from pixmill.cli.numbers import plural
+from pixmill.cli.places import broker_of, places_of
 from pixmill.cli.supervisor import Supervisor
 from pixmill.cli.words import err
 from pixmill.core.errors import InvalidSetting
-from pixmill.core.shards import PRIVATE
+from pixmill.core.shards import PRIVATE, STARTED
 from pixmill.ports import Blobs, Store
 from pixmill.settings import Settings, load_settings
 from pixmill.web.service import Service
@@ -77,7 +78,7 @@ def _set_up_logging(settings: Settings) -> None:
 
 def _check_writable(blobs: Blobs) -> None:
     """Write a file now, so that a folder that cannot be written is told of now."""
-    blobs.put(f"{PRIVATE}/started", b"")
+    blobs.put(STARTED, b"")
 
 
 def _spool_beside_the_data(settings: Settings) -> None:
@@ -123,7 +124,6 @@ def _with_own_urls(settings: Settings, door: Door) -> Settings:
 def _say_where(settings: Settings, door: Door, *, keys_exist: bool, going_on: int) -> None:
     """Tell people, or their log, where the service is; a script gets the bare URL."""
     workers = "workers elsewhere" if settings.has_broker else plural(settings.workers, "worker")
-    place = settings.data_dir.absolute()
     if settings.log_format == "json":
         fields = {
             "url": door.url,
@@ -134,7 +134,12 @@ def _say_where(settings: Settings, door: Door, *, keys_exist: bool, going_on: in
         log.info("listening on %s with %s", door.url, workers, extra={"fields": fields})
     else:
         err.print(Text(f"pixmill listens on {door.url}", style="bold"))
-        err.print(f"The data is in {place}; {workers}; Ctrl-C stops.")
+        err.print(f"{places_of(settings)}; {workers}; Ctrl-C stops.")
+        if settings.has_broker:
+            err.print(
+                f"Workers are told of work by {broker_of(settings)}. Start some, with the same"
+                " settings: pixmill worker"
+            )
         if going_on:
             err.print(f"Not finished yet: {plural(going_on, 'request')}; work goes on.")
         if keys_exist:

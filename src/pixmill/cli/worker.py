@@ -17,9 +17,11 @@ import click
 from pixmill import wiring
 from pixmill.cli.flags import SERVICE_SETTINGS, setting_flags
 from pixmill.cli.logs import set_up_logging
-from pixmill.core.errors import PixmillError
+from pixmill.cli.places import broker_of, places_of
+from pixmill.core.errors import NotFound, PixmillError, StoreUnavailable
+from pixmill.core.shards import STARTED
 from pixmill.engines.local import CANNOT_GO_ON
-from pixmill.settings import load_settings
+from pixmill.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,7 @@ def worker(supervised: str | None, **given: Any) -> int:
     settings = load_settings(given, os.environ)
     set_up_logging(settings)
     if settings.has_broker:
-        if sys.stderr.isatty():
-            click.echo(f"Works on what {_host(settings.engine)} tells of; Ctrl-C stops.", err=True)
+        _say_where(settings)
         return wiring.run_celery_worker(settings)
     stop = threading.Event()
     if supervised:
@@ -56,9 +57,8 @@ def worker(supervised: str | None, **given: Any) -> int:
     name = supervised or f"{socket.gethostname()}-{os.getpid()}"
     try:
         with wiring.worker(settings, name) as hand:
-            if sys.stderr.isatty() and not supervised:
-                where = _host(settings.store_url)
-                click.echo(f"Worker {name} works on {where}; Ctrl-C stops.", err=True)
+            if not supervised:
+                _say_where(settings)
             gc.freeze()  # what is loaded by now stays: no need to look at it again and again
             hand.run(stop)
             failure = hand.failure
@@ -73,9 +73,24 @@ def worker(supervised: str | None, **given: Any) -> int:
     return 0
 
 
-def _host(url: str) -> str:
-    """A URL without what may be a password."""
-    return url.rpartition("@")[2]
+def _say_where(settings: Settings) -> None:
+    """Tell what the worker works on, and when that does not look like a service's."""
+    places = places_of(settings)
+    told = f"told of work by {broker_of(settings)}" if settings.has_broker else "looking for work"
+    if settings.log_format == "json":
+        log.setLevel(logging.INFO)
+        log.info("pixmill worker: %s; %s", places, told)
+    else:
+        click.echo(f"pixmill worker: {places}; {told}; Ctrl-C stops.", err=True)
+    try:
+        wiring.open_blobs(settings).look(STARTED)
+    except NotFound:
+        log.warning(
+            "no service has stored files there yet: if one runs, give this worker the same"
+            " PIXMILL_DATA_DIR, PIXMILL_STORE and PIXMILL_BLOBS"
+        )
+    except StoreUnavailable as error:  # it may come back; what is wrong for good ends the worker
+        log.warning("the files cannot be reached: %s", error)
 
 
 def _set_at_signals(stop: threading.Event, *signals: signal.Signals) -> None:

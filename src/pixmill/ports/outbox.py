@@ -43,6 +43,9 @@ class Outbox(Protocol):
     ) -> None:
         """Record an attempt, and when the next one is due, if any. Raises LeaseLost."""
 
+    def release_delivery(self, delivery: Delivery) -> None:
+        """Hand a delivery back untried: it is due as before. Nothing happens if it is lost."""
+
     def deliveries(self, request_id: str) -> list[Delivery]:
         """Return the deliveries of a request, oldest first."""
 

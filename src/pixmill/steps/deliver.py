@@ -87,6 +87,7 @@ def deliver(desk: Desk, delivery: Delivery) -> None:
     at = desk.clock()
     answer = desk.post(delivery.url, _headers(desk, delivery, int(at), body), body.encode())
     if answer.broken_off:  # by our own stop, so it does not count: whoever comes next sends it
+        desk.outbox.release_delivery(delivery)
         return
     attempt = Attempt(
         number=delivery.attempts + 1,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
-from pixmill.core.errors import SheetRejected
+from pixmill.core.errors import NotFound, SheetRejected
 from pixmill.core.leases import Lease
 from pixmill.core.model import Product
 from pixmill.core.shards import sheet_key
@@ -26,7 +27,7 @@ def ingest_csv(store: Store, blobs: Blobs, lease: Lease, clock: Clock) -> None:
     request = store.request(lease.request_id)
     store.begin_ingest(lease)
     try:
-        with blobs.open(sheet_key(request.id, "input")) as raw:
+        with _opened(blobs, request.id) as raw:
             rows = read_sheet(raw, request.rules, request.limits).rows()
             sequence = 0
             for batch in _batches(merge_rows(rows)):
@@ -36,6 +37,16 @@ def ingest_csv(store: Store, blobs: Blobs, lease: Lease, clock: Clock) -> None:
         store.fail_request(lease, f"The CSV could not be ingested: {rejected}", now=clock())
         return
     store.finish_ingest(lease, now=clock())
+
+
+def _opened(blobs: Blobs, request_id: str) -> BinaryIO:
+    try:
+        return blobs.open(sheet_key(request_id, "input"))
+    except NotFound:
+        raise NotFound(
+            "Its CSV is not among this worker's files. Unless the request was deleted, give workers"
+            " and services the same PIXMILL_BLOBS, and the same PIXMILL_DATA_DIR."
+        ) from None
 
 
 def _add(store: Store, lease: Lease, batch: list[SheetProduct], sequence: int) -> None:

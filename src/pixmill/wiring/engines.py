@@ -81,7 +81,7 @@ def _celery() -> ModuleType:
 
 def _celery_engine(settings: Settings, store: Store, outbox: Outbox) -> Engine:
     celery = _celery()
-    messages = celery.Messages(celery.make_app(settings.engine))
+    messages = celery.Messages(celery.make_app(settings.engine, only_sends=True))
     made: Engine = celery.CeleryEngine(celery.Publisher(store, outbox, messages, clock))
     return made
 

@@ -35,8 +35,11 @@ ONE_TRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "inter
 """How often a connection is tried for who sends, before it is told that there is none."""
 
 
-def make_app(url: str) -> Celery:
-    """The app for a broker's URL. Nothing is connected yet."""
+def make_app(url: str, *, only_sends: bool = False) -> Celery:
+    """The app for a broker's URL. Nothing is connected yet.
+
+    One that ``only_sends`` waits for no answer of a broker for longer than ``SOCKET_SECONDS``.
+    """
     app = Celery("pixmill", broker=url, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -62,22 +65,24 @@ def make_app(url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=SOCKET_SECONDS,
-        broker_transport_options=_transport_options(url),
+        broker_transport_options=_transport_options(url, only_sends=only_sends),
         task_publish_retry=False,  # the publisher tries again, and tells of it meanwhile
     )
     return app
 
 
 def _queue(url: str) -> Queue:
-    if not is_amqp(url):
+    if not _is_amqp(url):
         return Queue(QUEUE)  # type: ignore[no-untyped-call]  # kombu is typed in parts
     lasting = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
     return Queue(QUEUE, queue_arguments=lasting)  # type: ignore[no-untyped-call]  # as above
 
 
-def _transport_options(url: str) -> dict[str, Any]:
-    if is_amqp(url):
-        return {"confirm_publish": True, **ONE_TRY}
+def _transport_options(url: str, *, only_sends: bool) -> dict[str, Any]:
+    if _is_amqp(url):
+        # By itself it waits for ever for a broker that hangs; who consumes has heartbeats instead.
+        limits = {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
+        return {"confirm_publish": True, **ONE_TRY, **(limits if only_sends else {})}
     return {
         **ONE_TRY,
         "visibility_timeout": VISIBILITY_SECONDS,
@@ -90,6 +95,6 @@ def _transport_options(url: str) -> dict[str, Any]:
     }
 
 
-def is_amqp(url: str) -> bool:
+def _is_amqp(url: str) -> bool:
     """Whether a broker's URL names RabbitMQ."""
     return urlsplit(url).scheme in {"amqp", "amqps"}

@@ -10,7 +10,7 @@ from kombu.exceptions import KombuError
 
 from pixmill.core.errors import BrokerUnavailable
 from pixmill.core.leases import Hint
-from pixmill.engines.celery.app import QUEUE, SOCKET_SECONDS, is_amqp
+from pixmill.engines.celery.app import QUEUE
 from pixmill.engines.celery.tasks import DELIVER, TASK_OF
 
 FAREWELL_SECONDS = 1.0
@@ -24,12 +24,14 @@ class Messages:
     """
 
     def __init__(self, app: Celery) -> None:
-        if is_amqp(app.conf.broker_url):  # which waits for ever for a broker that hangs, by itself
-            limits = {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
-            app.conf.broker_transport_options = {**app.conf.broker_transport_options, **limits}
         self._app = app
         self._connection = app.connection_for_write()  # connects when it is first used
-        self._troubles = (KombuError, OSError, *self._connection.connection_errors)
+        self._troubles = (
+            KombuError,
+            OSError,
+            *self._connection.connection_errors,
+            *self._connection.channel_errors,
+        )
 
     def tell_of(self, hint: Hint) -> None:
         """Tell a worker of work."""
@@ -63,12 +65,15 @@ class Messages:
         except self._troubles as error:
             # What it brings from now on may be the answer to what was sent before.
             self._connection.collect(FAREWELL_SECONDS)
-            raise BrokerUnavailable(f"The broker cannot be reached: {_said(error)}.") from error
+            place = self._connection.as_uri()  # which hides the password
+            raise BrokerUnavailable(
+                f"The broker {place} cannot be used: {_said(error)}."
+            ) from error
 
 
 def _said(error: BaseException) -> str:
-    """What went wrong, in one line and without the address, which may hold a password."""
+    """What went wrong, in one line of the broker's or the system's words."""
     root = error.__cause__ or error
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
-    return type(root).__name__
+    return str(root).partition("\n")[0].rstrip(".") or "it closed the connection"

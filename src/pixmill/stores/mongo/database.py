@@ -21,6 +21,7 @@ from pymongo.uri_parser import parse_uri
 
 from pixmill.core.errors import StorageFailure
 from pixmill.stores.mongo import schema
+from pixmill.stores.mongo.abandoned import end_abandoned
 from pixmill.stores.mongo.troubles import MENDING, translated
 
 Document = dict[str, Any]
@@ -30,6 +31,9 @@ DEFAULT_DATABASE = "pixmill"
 
 PATIENCE_SECONDS = 10.0
 """How long a transaction that collides, or whose server goes away, is tried again."""
+
+CLEAR_SECONDS = 1.0
+"""A transaction that collides for so long may collide with one of the dead."""
 
 OLDEST_WIRE_VERSION = 17
 """What MongoDB 6.0 speaks."""
@@ -162,6 +166,7 @@ class Database:
         with translated():
             database = self._opened()
             give_up = time.monotonic() + PATIENCE_SECONDS
+            clear = time.monotonic() + CLEAR_SECONDS
             with database.client.start_session() as session:
                 while True:
                     try:
@@ -169,7 +174,15 @@ class Database:
                     except PyMongoError as error:
                         if time.monotonic() > give_up or not _collided(error):
                             raise
+                    if time.monotonic() > clear:
+                        end_abandoned(database.client)
+                        clear += CLEAR_SECONDS
                     time.sleep(random.uniform(0.001, 0.02))  # noqa: S311  # spreads, hides nothing
+
+    def clear(self) -> None:
+        """Give up the transactions of the dead, which would let others wait."""
+        with translated():
+            end_abandoned(self._opened().client)
 
     def close(self) -> None:
         """Let go of the connections."""

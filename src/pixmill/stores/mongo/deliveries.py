@@ -29,6 +29,9 @@ UNTOLD = ["told", "teller"]
 LET_GO: Document = {"$unset": ["token", "worker", "replay", *UNTOLD]}
 """Takes from a delivery what it has only while somebody holds it."""
 
+AS_BEFORE: list[Document] = [{"$set": {"due": "$next_at"}}, LET_GO]
+"""Lets a delivery be due as it was before somebody held it."""
+
 PENDING = {"state": str(DeliveryState.PENDING)}
 BY_DUE = [("due", 1), ("request", 1), ("number", 1)]
 
@@ -113,9 +116,15 @@ def expire(step: Step, worker: str | None) -> None:
     whose = {"worker": {"$gt": ""} if worker is None else worker}
     lost = list(step.deliveries.find(whose, {"endpoint": True}, session=step.session))
     if lost:
-        as_before: list[Document] = [{"$set": {"due": "$next_at"}}, LET_GO]
-        step.deliveries.update_many(whose, as_before, session=step.session)
+        step.deliveries.update_many(whose, AS_BEFORE, session=step.session)
         _set_all_due(step, lost)
+
+
+def release(step: Step, delivery: Delivery) -> None:
+    """Let a delivery be due again as it was; nothing happens if it is no longer held."""
+    released = step.deliveries.update_one(_held(delivery), AS_BEFORE, session=step.session)
+    if released.matched_count:
+        _set_due(step, delivery.endpoint)
 
 
 def keep_body(step: Step, delivery: Delivery, body: str) -> None:

@@ -68,6 +68,10 @@ class MongoOutbox:
             lambda step: deliveries.record(step, delivery, attempt, state, next_at)
         )
 
+    def release_delivery(self, delivery: Delivery) -> None:
+        """Hand a delivery back untried: it is due as before. Nothing happens if it is lost."""
+        self._database.write(lambda step: deliveries.release(step, delivery))
+
     def deliveries(self, request_id: str) -> list[Delivery]:
         """Return the deliveries of a request, oldest first."""
         with self._database.using() as step:

@@ -184,6 +184,7 @@ class MongoStore:
 
     def lost_leases(self, *, now: float, limit: int = 100) -> list[LostLease]:
         """Return leases that have run out and were not taken back yet."""
+        self._database.clear()
         with self._database.reading() as step:
             return leases.lost(step, now, limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -71,6 +72,8 @@ BAD_URL = (
     " user and password percent-encoded"
 )
 
+_TIMEOUTS = re.compile(r" \(configured timeouts:[^)]*\)")
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -86,13 +89,22 @@ def translated() -> Iterator[None]:
     except ServerSelectionTimeoutError as error:
         if "RSGhost" in str(error):  # what the driver calls it
             raise StorageFailure(f"Cannot use MongoDB: {NOT_INITIATED}.") from error
-        raise StoreUnavailable("MongoDB cannot be reached, or has no primary.") from error
+        raise StoreUnavailable(f"MongoDB cannot be used: {_why_none(error)}.") from error
     except PyMongoError as error:
         if _code(error) in OUR_MISTAKES:
             raise
         if _passes(error):
             raise StoreUnavailable(f"MongoDB is away for a moment: {_said(error)}.") from error
         raise StorageFailure(f"Cannot use MongoDB: {_said(error)}.") from error
+
+
+def _why_none(error: ServerSelectionTimeoutError) -> str:
+    """Why no server was found, with the hosts that were asked."""
+    if "set name" in str(error):
+        return f"{error}".partition(", Timeout:")[0] + "; check replicaSet in PIXMILL_STORE"
+    if "selector" in str(error):
+        return "its replica set has no primary at the moment"
+    return _TIMEOUTS.sub("", str(error).partition(", Timeout:")[0])
 
 
 def _passes(error: PyMongoError) -> bool:

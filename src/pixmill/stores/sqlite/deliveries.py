@@ -129,6 +129,16 @@ def expire(db: sqlite3.Connection, worker: str | None) -> None:
         _set_due(db, endpoint)
 
 
+def release(db: sqlite3.Connection, delivery: Delivery) -> None:
+    """Let a delivery be due again as it was; nothing happens if it is no longer held."""
+    changed = db.execute(
+        f"UPDATE deliveries SET {FREE}, due = next_at" + HELD,
+        {"id": delivery.id, "token": delivery.token},
+    ).rowcount
+    if changed:
+        _set_due(db, delivery.endpoint)
+
+
 def keep_body(db: sqlite3.Connection, delivery: Delivery, body: str) -> None:
     """Keep what is sent; raises LeaseLost."""
     changed = db.execute(

@@ -72,6 +72,11 @@ class SqliteOutbox:
         with self._database.write() as db:
             deliveries.record(db, delivery, attempt, state, next_at)
 
+    def release_delivery(self, delivery: Delivery) -> None:
+        """Hand a delivery back untried: it is due as before. Nothing happens if it is lost."""
+        with self._database.write() as db:
+            deliveries.release(db, delivery)
+
     def deliveries(self, request_id: str) -> list[Delivery]:
         """Return the deliveries of a request, oldest first."""
         with self._database.read() as db:
