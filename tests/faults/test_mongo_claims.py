@@ -21,7 +21,7 @@ MANY = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from pixmill.core.errors import LeaseLost
-from pixmill.core.leases import Lease, Work
+from pixmill.core.leases import Hint, Lease, Work
 from pixmill.stores.mongo import MongoStore
 
 store = MongoStore(sys.argv[1])
@@ -31,6 +31,14 @@ def claim_all(thread):
     claimed = []
     while lease := store.claim(f"{sys.argv[2]}.{thread}", now=1_800_000_001.0, lease_seconds=600):
         claimed.append([lease.request_id, lease.number])
+    return claimed
+
+def claim_told(hints):
+    claimed = []
+    for name, number in hints:
+        hint = Hint(Work.SHARD, name, number)
+        if lease := store.claim_hinted(hint, "w", now=1_800_000_001.0, lease_seconds=600):
+            claimed.append([lease.request_id, lease.number])
     return claimed
 
 def close(held):
@@ -44,7 +52,8 @@ with ThreadPoolExecutor(int(sys.argv[3])) as pool:
     for line in sys.stdin:
         held = json.loads(line)
         threads = range(int(sys.argv[3]))
-        results = pool.map(lambda thread: close(held) if held else claim_all(thread), threads)
+        do = claim_all if held is None else claim_told if isinstance(held, list) else close
+        results = pool.map(lambda thread: do(thread if held is None else held), threads)
         print(json.dumps([each for found in results for each in found]), flush=True)
 """
 
@@ -63,8 +72,11 @@ class Crowd:
             for number in range(PROCESSES)
         ]
 
-    def all_at_once(self, what: dict[str, Any] | None) -> list[Any]:
-        """Let all claim until nothing is left, or close the request of a lease; what they got."""
+    def all_at_once(self, what: dict[str, Any] | list[Any] | None) -> list[Any]:
+        """Let all claim what is left, or what hints tell of, or close the request of a lease.
+
+        Returns what they got.
+        """
         for process in self._processes:
             assert process.stdin
             process.stdin.write(json.dumps(what) + "\n")
@@ -105,6 +117,20 @@ def test_50_claimers_at_once_never_share_one_of_1000_shards(mongo_url: str) -> N
                 now = NOW + round_number
                 store.cancel_request(name, now=now)
                 assert store.retry_failed(name, now=now) == 1000
+
+
+def test_50_who_are_told_of_the_same_shards_never_share_one(mongo_url: str) -> None:
+    """As when a broker delivers each message fifty times."""
+    names = [f"req_{number:02}" for number in range(5)]
+    shards = [(name, number) for name in names for number in range(1, 33)]
+    with closing(MongoStore(mongo_url)) as store, crowd(mongo_url) as claimers:
+        for name in names:
+            ingested(store, name, urls=1000)
+        for round_number in range(2):
+            assert sorted(map(tuple, claimers.all_at_once(shards))) == shards
+            for name in names:
+                store.cancel_request(name, now=NOW + round_number)
+                store.retry_failed(name, now=NOW + round_number)
 
 
 def test_of_50_finishers_at_once_one_finishes(mongo_url: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import time
+from pathlib import Path
 
 import pytest
 
 from pixmill.blobs.folder import FolderBlobs
-from pixmill.core.errors import ImageError, ImageErrorCode, SheetRejected
+from pixmill.core.errors import ImageError, ImageErrorCode, NotFound, SheetRejected
 from pixmill.core.leases import Work
 from pixmill.core.limits import SheetLimits
 from pixmill.core.model import Fetched, Image, Request, RequestStatus, SheetRules
@@ -112,6 +113,16 @@ def test_a_sheet_that_changed_after_it_was_accepted_fails_its_request(
     assert request.status is RequestStatus.FAILED
     assert request.error
     assert "could not be ingested" in request.error
+
+
+def test_a_worker_with_other_files_than_the_service_is_told_what_to_mend(
+    store: SqliteStore, blobs: FolderBlobs, tmp_path: Path
+) -> None:
+    submit(store, blobs)
+    lease = store.claim("w", now=time.time(), lease_seconds=60)
+    assert lease
+    with pytest.raises(NotFound, match="PIXMILL_BLOBS"):
+        ingest_csv(store, FolderBlobs(tmp_path / "elsewhere"), lease, time.time)
 
 
 def test_request_ids_cannot_be_guessed(store: SqliteStore, blobs: FolderBlobs) -> None:

@@ -22,7 +22,7 @@ from pixmill.cli.places import broker_of, places_of
 from pixmill.cli.supervisor import Supervisor
 from pixmill.cli.words import err
 from pixmill.core.errors import InvalidSetting
-from pixmill.core.shards import PRIVATE, STARTED
+from pixmill.core.shards import PRIVATE
 from pixmill.ports import Blobs, Store
 from pixmill.settings import Settings, load_settings
 from pixmill.web.service import Service
@@ -78,7 +78,7 @@ def _set_up_logging(settings: Settings) -> None:
 
 def _check_writable(blobs: Blobs) -> None:
     """Write a file now, so that a folder that cannot be written is told of now."""
-    blobs.put(STARTED, b"")
+    blobs.put(f"{PRIVATE}/started", b"")
 
 
 def _spool_beside_the_data(settings: Settings) -> None:

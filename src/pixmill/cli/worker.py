@@ -18,8 +18,7 @@ from pixmill import wiring
 from pixmill.cli.flags import SERVICE_SETTINGS, setting_flags
 from pixmill.cli.logs import set_up_logging
 from pixmill.cli.places import broker_of, places_of
-from pixmill.core.errors import NotFound, PixmillError, StoreUnavailable
-from pixmill.core.shards import STARTED
+from pixmill.core.errors import PixmillError
 from pixmill.engines.local import CANNOT_GO_ON
 from pixmill.settings import Settings, load_settings
 
@@ -74,7 +73,7 @@ def worker(supervised: str | None, **given: Any) -> int:
 
 
 def _say_where(settings: Settings) -> None:
-    """Tell what the worker works on, and when that does not look like a service's."""
+    """Tell what the worker works on, as it must share it with the service."""
     places = places_of(settings)
     told = f"told of work by {broker_of(settings)}" if settings.has_broker else "looking for work"
     if settings.log_format == "json":
@@ -82,15 +81,6 @@ def _say_where(settings: Settings) -> None:
         log.info("pixmill worker: %s; %s", places, told)
     else:
         click.echo(f"pixmill worker: {places}; {told}; Ctrl-C stops.", err=True)
-    try:
-        wiring.open_blobs(settings).look(STARTED)
-    except NotFound:
-        log.warning(
-            "no service has stored files there yet: if one runs, give this worker the same"
-            " PIXMILL_DATA_DIR, PIXMILL_STORE and PIXMILL_BLOBS"
-        )
-    except StoreUnavailable as error:  # it may come back; what is wrong for good ends the worker
-        log.warning("the files cannot be reached: %s", error)
 
 
 def _set_at_signals(stop: threading.Event, *signals: signal.Signals) -> None:

@@ -55,6 +55,3 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 PRIVATE = ".pixmill"
 """Keys below this are never served: uploads, sheets, sources kept for the report."""
-
-STARTED = f"{PRIVATE}/started"
-"""The key of an empty file that every service stores when it starts."""
