@@ -29,6 +29,7 @@ TRIED = f"{PRIVATE}/ready"
 """The file that is stored for it, always the same."""
 
 OK = "ok"
+UNUSABLE = "It cannot be used; the service's log tells more."
 
 
 @router.head("/health", include_in_schema=False)  # load balancers ask like this
@@ -59,9 +60,13 @@ def get_readiness(call: Call, service: Services) -> Response:
     state = call.app.state
     if not hasattr(state, "written"):
         state.written = _Written()
+    store = _checked("store", lambda: _check_store(service))
     checks = {
-        "store": _checked("store", lambda: _check_store(service)),
-        "access": _checked("access", lambda: _check_access(service)),
+        "store": store,
+        # The keys are in it: a MongoDB that is away is waited for once.
+        "access": store
+        if store == UNUSABLE
+        else _checked("access", lambda: _check_access(service)),
         "blobs": _checked("blobs", lambda: state.written.check(service)),
         "engine": _check_engine(getattr(state, "engine_failure", None)),
     }
@@ -80,7 +85,7 @@ def _checked(name: str, check: Callable[[], str]) -> str:
         return check()
     except PixmillError as error:
         log.warning("not ready: %s: %s", name, error.message)
-        return "It cannot be used; the service's log tells more."
+        return UNUSABLE
 
 
 def _check_store(service: Service) -> str:
