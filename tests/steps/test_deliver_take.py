@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pixmill.core.webhooks import DeliveryState
+from pixmill.core.webhooks import Delivery, DeliveryState
 from pixmill.steps import deliver as deliver_module
 from pixmill.steps.deliver import PER_ENDPOINT, Desk, Dispatcher
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
@@ -30,10 +30,12 @@ def outbox(tmp_path: Path) -> Iterator[SqliteOutbox]:
 
 
 @contextmanager
-def standing_by(desk: Desk, on_change: Callable[[], None] = lambda: None) -> Iterator[Dispatcher]:
+def standing_by(
+    desk: Desk, on_change: Callable[[], None] = lambda: None, *, grace_seconds: float = 5
+) -> Iterator[Dispatcher]:
     """A dispatcher that waits for messages during the block."""
     stop = threading.Event()
-    dispatcher = Dispatcher("told", desk, grace_seconds=5, on_change=on_change)
+    dispatcher = Dispatcher("told", desk, grace_seconds=grace_seconds, on_change=on_change)
     thread = threading.Thread(target=dispatcher.stand_by, args=(stop,))
     thread.start()
     try:
@@ -107,6 +109,42 @@ def test_an_endpoint_that_has_enough_in_hand_gets_no_more_for_now(
         let_go.set()
         for name in names:
             settled(outbox, name)
+
+
+class SlowOutbox(SqliteOutbox):
+    """One whose store answers a claim only after all have gone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked, self.gone = threading.Event(), threading.Event()
+
+    def claim_hinted(
+        self, delivery_id: str, worker: str, *, now: float, lease_seconds: float
+    ) -> Delivery | None:
+        """Wait, then claim."""
+        self.asked.set()
+        assert self.gone.wait(30)
+        return super().claim_hinted(delivery_id, worker, now=now, lease_seconds=lease_seconds)
+
+
+def test_what_is_claimed_when_the_grace_is_over_is_handed_back(
+    store: SqliteStore, outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    with (
+        closing(SlowOutbox(tmp_path / "pixmill.db")) as slow,
+        receiving() as receiver,
+        a_desk(store, slow) as desk,
+    ):
+        due(store, receiver)
+        with standing_by(desk, grace_seconds=0) as dispatcher:
+            hint = outbox.deliveries("req_a")[0].id
+            taking = threading.Thread(target=dispatcher.take, args=(hint,))
+            taking.start()
+            assert slow.asked.wait(30)
+        slow.gone.set()
+        taking.join()
+        assert receiver.messages == []
+        assert outbox.claim_delivery("another", [], now=time.time(), lease_seconds=60)
 
 
 def test_nothing_is_taken_by_one_that_stops(store: SqliteStore, outbox: SqliteOutbox) -> None:

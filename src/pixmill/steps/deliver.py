@@ -208,7 +208,10 @@ class Dispatcher:
             log.warning("cannot take delivery %s: %s", delivery_id, error)
             return
         if delivery:
-            self._threads.submit(self._send, delivery)
+            try:
+                self._threads.submit(self._send, delivery)
+            except RuntimeError:  # claiming took longer than the grace: the threads are gone
+                self._desk.outbox.release_delivery(delivery)
 
     def _send_what_is_due(self, stop: threading.Event) -> None:
         while not stop.is_set() and (delivery := self._claim()):
