@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pixmill import settings, wiring
+from pixmill import wiring
 from pixmill.core.errors import InvalidSetting
 from pixmill.core.webhooks import parse_secret
-from pixmill.settings import PREFIX, Settings, listed, load_settings
+from pixmill.settings import PREFIX, Settings, listed, load_settings, machine
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,10 @@ def test_a_container_counts_the_cores_that_it_may_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, most: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
-    monkeypatch.setattr(settings, "CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(machine, "CPU_LIMIT", tmp_path / "cpu.max")
     if limit:
         (tmp_path / "cpu.max").write_text(f"{limit}\n")
-    assert settings.cores() == most
+    assert machine.cores() == most
 
 
 def test_a_folder_with_odd_characters_is_found_again(tmp_path: Path) -> None:

@@ -1,53 +1,28 @@
-"""Settings: environment variables, a ``.env`` file, or flags of the same name."""
+"""What can be set, and what each setting may be."""
 
 from __future__ import annotations
 
-import difflib
-import math
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 from urllib.parse import quote
 
-from annotated_types import Ge, Gt, Le
-from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pixmill.core.addresses import AddressPolicy, check_url
 from pixmill.core.errors import ImageError, InvalidSetting
-from pixmill.core.model import SheetRules
-from pixmill.core.options import Options
 from pixmill.core.webhooks import parse_secret
+from pixmill.settings.machine import few_workers
 
 PREFIX = "PIXMILL_"
 DOTENV = ".env"
 MOST_SECRETS = 2
 LOCAL = "local"
 BROKERS = ("redis", "rediss", "amqp", "amqps")
-CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-"""Which share of its machine's cores a container may use: microseconds, in how many of them."""
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
-
-
-def cores() -> int:
-    """Processor cores that this process may use; of a part of one, the whole."""
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        quota, _, period = CPU_LIMIT.read_text().partition(" ")
-    except OSError:  # no container, or one without such limits
-        return allowed
-    return allowed if quota.strip() == "max" else min(allowed, math.ceil(int(quota) / int(period)))
-
-
-def few_workers() -> int:
-    """One worker for every four cores: what one pump keeps at work, if the images are small."""
-    return -(-cores() // 4)
 
 
 class Settings(BaseSettings):
@@ -307,62 +282,5 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Read the settings: flags win over the environment, that over ``.env``, that over defaults.
-
-    Raises InvalidSetting, naming the setting, for unknown names and for values that cannot be.
-    """
-    places = [
-        ("in the environment", environment),
-        (f"in {DOTENV}", dotenv_values(DOTENV, encoding="utf-8")),
-    ]
-    for place, found in places:
-        for given in found:
-            name = given.upper().removeprefix(PREFIX).lower()
-            if given.upper().startswith(PREFIX) and name not in Settings.model_fields:
-                raise InvalidSetting(f"There is no setting {given}, as {place}.{_hint(name)}")
-    flags = {name: value for name, value in flags.items() if value is not None}
-    try:
-        return Settings(**flags)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        place = next(
-            (place for place, found in places if PREFIX + name.upper() in map(str.upper, found)),
-            "as a default",
-        )
-        place = f"given as --{name.replace('_', '-')}" if name in flags else f"set {place}"
-        raise InvalidSetting(
-            f"{PREFIX}{name.upper()} must be {_allowed(name)}, not {first['input']!r} ({place})."
-        ) from None
-
-
-def _allowed(name: str) -> str:
-    """What a setting may be, in words."""
-    field = Settings.model_fields[name]
-    if choices := get_args(field.annotation):
-        return f"one of {', '.join(map(str, choices))}"
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
-    words = kinds.get(field.annotation, "a text")
-    for bound in field.metadata:
-        match bound:
-            case Ge(ge=least):
-                words += f" from {least}"
-            case Gt(gt=least):
-                words += f" above {least}"
-            case Le(le=most):
-                words += f" to {most}"
-    return words if " to " in words else words.replace(" from ", " of at least ")
-
-
 def _url(scheme: str, path: Path) -> str:
     return f"{scheme}://{quote(str(path.absolute()))}"
-
-
-def _hint(name: str) -> str:
-    """What may be meant by a setting that does not exist."""
-    of_a_request = {field.name for kind in (Options, SheetRules) for field in fields(kind)}
-    if name in of_a_request:
-        return " That is chosen for each CSV, with a flag or with a field of the upload."
-    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f" Did you mean {PREFIX}{close[0].upper()}?" if close else ""
