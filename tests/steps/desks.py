@@ -12,7 +12,8 @@ from pixmill.core.addresses import AddressPolicy
 from pixmill.core.webhooks import Delivery, DeliveryState
 from pixmill.io.post import Posters
 from pixmill.ports import Outbox
-from pixmill.steps.deliver import Desk, Dispatcher
+from pixmill.steps.deliver import Desk
+from pixmill.steps.dispatch import Dispatcher
 from pixmill.steps.tell import event_body
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.receivers import SECRET

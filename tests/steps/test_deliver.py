@@ -18,7 +18,8 @@ from pixmill.core.addresses import AddressPolicy
 from pixmill.core.errors import LeaseLost, StorageFailure, StoreUnavailable
 from pixmill.core.webhooks import Delivery, DeliveryState
 from pixmill.io.post import Answer, Poster
-from pixmill.steps.deliver import FOR_SLOW, INTERNAL_ERROR, THREADS, deliver
+from pixmill.steps.deliver import INTERNAL_ERROR, deliver
+from pixmill.steps.dispatch import FOR_SLOW, THREADS
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.io.origins import Visit, origin
@@ -271,7 +272,7 @@ class TestManyAtOnce:
     def test_many_endpoints_that_hang_leave_room_for_the_others(
         self, store: SqliteStore, outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pixmill.steps.deliver.SLOW_SECONDS", 0.1)
+        monkeypatch.setattr("pixmill.steps.dispatch.SLOW_SECONDS", 0.1)
         let_go, waiting, told = threading.Event(), threading.Semaphore(0), threading.Event()
 
         def post(url: str, _headers: Mapping[str, str], _body: bytes) -> Answer:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pixmill.core.webhooks import DeliveryState
-from pixmill.steps.deliver import PER_ENDPOINT, Dispatcher
+from pixmill.steps.dispatch import PER_ENDPOINT, Dispatcher
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.fleet import wait_until

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pixmill.core.webhooks import Delivery, DeliveryState
-from pixmill.steps import deliver as deliver_module
-from pixmill.steps.deliver import PER_ENDPOINT, Desk, Dispatcher
+from pixmill.steps import dispatch
+from pixmill.steps.deliver import Desk
+from pixmill.steps.dispatch import PER_ENDPOINT, Dispatcher
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.fleet import wait_until
@@ -175,7 +176,7 @@ def test_a_delivery_that_is_gone_by_now_is_nobodys_trouble(
 def test_what_no_message_tells_of_is_sent_as_well(
     store: SqliteStore, outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_module, "ALONE_SECONDS", 0.1)
+    monkeypatch.setattr(dispatch, "ALONE_SECONDS", 0.1)
     with receiving() as receiver, a_desk(store, outbox) as desk, standing_by(desk):
         due(store, receiver)
         assert settled(outbox).state is DeliveryState.DELIVERED

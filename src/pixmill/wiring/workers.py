@@ -24,7 +24,8 @@ from pixmill.io.workshop import PollingWorkshop
 from pixmill.ports import Store
 from pixmill.settings import Settings, cores
 from pixmill.steps.delete import purge_request
-from pixmill.steps.deliver import Desk, Dispatcher
+from pixmill.steps.deliver import Desk
+from pixmill.steps.dispatch import Dispatcher
 from pixmill.steps.finish import finish_request
 from pixmill.steps.ingest import ingest_csv
 from pixmill.steps.job import Job, Pace
