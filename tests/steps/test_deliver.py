@@ -288,7 +288,7 @@ class TestManyAtOnce:
             return Answer(None, "It did not answer in time.", None, 15.0)
 
         seen: list[str] = []
-        # An endpoint is known to be slow a moment after its attempt is recorded: not due before that.
+        # That an endpoint is slow is noted a moment after its attempt: it is not due before that.
         with a_desk(store, outbox, delays=(1.0,) * 10) as desk:
             for number in range(THREADS * 2):
                 due(store, f"http://slow{number}.example/", f"req_{number}")
