@@ -83,5 +83,5 @@ def new_key(env: Mapping[str, str], *flags: str) -> str:
         check=False,
     )
     assert made.returncode == 0, made.stderr
-    assert "for MongoDB." in made.stderr
+    assert "for mongodb://127.0.0.1:" in made.stderr
     return made.stdout.strip()

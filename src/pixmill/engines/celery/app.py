@@ -22,12 +22,6 @@ VISIBILITY_SECONDS = 3600
 It is not what brings back the work of the dead, which its lease does in half a minute.
 """
 
-DELIVERY_LIMIT = 100
-"""How often RabbitMQ sends a message again before it drops it.
-
-It would drop it after 20 times by itself; to lose one does no harm, as the store knows of its work.
-"""
-
 SOCKET_SECONDS = 10.0
 """How long a broker may be silent while it is talked to."""
 
@@ -72,10 +66,13 @@ def make_app(url: str, *, only_sends: bool = False) -> Celery:
 
 
 def _queue(url: str) -> Queue:
-    if not _is_amqp(url):
-        return Queue(QUEUE)  # type: ignore[no-untyped-call]  # kombu is typed in parts
-    lasting = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
-    return Queue(QUEUE, queue_arguments=lasting)  # type: ignore[no-untyped-call]  # as above
+    """A durable classic queue on RabbitMQ.
+
+    A quorum queue whose server is killed within seconds of its making may never find a leader
+    again, which leaves the broker there and dumb; and it drops what was delivered too often.
+    """
+    classic = {"x-queue-type": "classic"} if _is_amqp(url) else None
+    return Queue(QUEUE, queue_arguments=classic)  # type: ignore[no-untyped-call]  # kombu is typed in parts
 
 
 def _transport_options(url: str, *, only_sends: bool) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class Messages:
 def _said(error: BaseException) -> str:
     """What went wrong, in one line of the broker's or the system's words."""
     root = error.__cause__ or error
+    if isinstance(root, TimeoutError):  # of amqp's without a word
+        return "it does not answer"
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
     return str(root).partition("\n")[0].rstrip(".") or "it closed the connection"
