@@ -83,6 +83,19 @@ class TestClaims:
         with pytest.raises(LeaseLost):
             outbox.record_attempt(held, tried(), DeliveryState.FAILED, next_at=None)
 
+    def test_what_was_replayed_meanwhile_and_is_handed_back_is_due_since_then(
+        self, store: Store, outbox: Outbox
+    ) -> None:
+        cancelled(store)
+        fail_once(outbox, now=NOW, next_at=NOW + 500)
+        held = taken(outbox, now=NOW + 501)
+        outbox.replay(held.id, now=NOW + 502)
+        outbox.release_delivery(held)
+        again = taken(outbox, now=NOW + 503)
+        assert again.id == held.id
+        outbox.record_attempt(again, tried(2, status=204), DeliveryState.DELIVERED, next_at=None)
+        assert outbox.delivery(held.id).state is DeliveryState.DELIVERED
+
     def test_only_who_holds_a_delivery_can_hand_it_back(self, store: Store, outbox: Outbox) -> None:
         cancelled(store)
         lost = taken(outbox)

@@ -58,8 +58,10 @@ def test_mongodb_goes_away_in_the_middle_and_nothing_is_lost(
             made.wait_for(request_id, (time_ + 1) * images // 5)
             if how == "killed":
                 mongo.kill()
-                time.sleep(1)
-                mongo.start()
+                try:
+                    time.sleep(1)
+                finally:
+                    mongo.start()
             else:
                 mongo.step_down(2)
                 mongo.wait_until_primary()

@@ -13,7 +13,7 @@ import pytest
 from pixmill.core.webhooks import Delivery, DeliveryState
 from pixmill.steps import dispatch
 from pixmill.steps.deliver import Desk
-from pixmill.steps.dispatch import PER_ENDPOINT, Dispatcher
+from pixmill.steps.dispatch import LEASE_SECONDS, PER_ENDPOINT, Dispatcher
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.fleet import wait_until
@@ -128,7 +128,7 @@ class SlowOutbox(SqliteOutbox):
         return super().claim_hinted(delivery_id, worker, now=now, lease_seconds=lease_seconds)
 
 
-def test_what_is_claimed_when_the_grace_is_over_is_handed_back(
+def test_what_is_claimed_when_the_grace_is_over_is_left_to_others(
     store: SqliteStore, outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     with (
@@ -145,7 +145,8 @@ def test_what_is_claimed_when_the_grace_is_over_is_handed_back(
         slow.gone.set()
         taking.join()
         assert receiver.messages == []
-        assert outbox.claim_delivery("another", [], now=time.time(), lease_seconds=60)
+        later = time.time() + LEASE_SECONDS + 1
+        assert outbox.claim_delivery("another", [], now=later, lease_seconds=60)
 
 
 def test_nothing_is_taken_by_one_that_stops(store: SqliteStore, outbox: SqliteOutbox) -> None:

@@ -105,7 +105,9 @@ def test_a_store_that_cannot_be_read_makes_it_unready(
         db.execute("DROP TABLE work")
     answer = client.get("/ready")
     assert answer.status_code == 503
-    assert answer.json()["checks"]["store"] != "ok"
+    checks = answer.json()["checks"]
+    assert checks["store"] != "ok"
+    assert checks["access"] == checks["store"], "the keys are in it"
     assert client.get("/health").status_code == 200
 
 

@@ -39,8 +39,13 @@ def broker_of(settings: Settings) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL without what may be a password, or options; of a local one its path."""
-    parts = urlsplit(url)
-    if parts.scheme in {"sqlite", "file"}:
-        return unquote(parts.path)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """A URL, or several with ``;`` between, without what may be a password, and without options.
+
+    Of a local one its path. A password may hold what ends a host's part elsewhere.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme in {"sqlite", "file"}:
+        return unquote(urlsplit(url).path)
+    if ";" in url:
+        return ";".join(_shown(part) for part in url.split(";"))
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"

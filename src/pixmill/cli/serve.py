@@ -130,6 +130,7 @@ def _say_where(settings: Settings, door: Door, *, keys_exist: bool, going_on: in
             "workers": 0 if settings.has_broker else settings.workers,
             "keys": keys_exist,
             "going_on": going_on,
+            "places": places_of(settings),
         }
         log.info("listening on %s with %s", door.url, workers, extra={"fields": fields})
     else:

@@ -112,7 +112,7 @@ class Dispatcher:
             try:
                 self._threads.submit(self._send, delivery)
             except RuntimeError:  # claiming took longer than the grace: the threads are gone
-                self._desk.outbox.release_delivery(delivery)
+                log.warning("delivery %s waits until its lease runs out", delivery_id)
 
     def _send_what_is_due(self, stop: threading.Event) -> None:
         while not stop.is_set() and (delivery := self._claim()):

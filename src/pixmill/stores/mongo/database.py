@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from pymongo.uri_parser import parse_uri
 
 from pixmill.core.errors import StorageFailure
 from pixmill.stores.mongo import schema
-from pixmill.stores.mongo.abandoned import end_abandoned
+from pixmill.stores.mongo.abandoned import APP, Abandoned
 from pixmill.stores.mongo.troubles import MENDING, translated
 
 Document = dict[str, Any]
@@ -43,11 +43,11 @@ USUAL = {
     "connectTimeoutMS": 5_000,
     "socketTimeoutMS": 60_000,
     "wTimeoutMS": 30_000,
-    "appName": "pixmill",
 }
 """Options of the connection that its URL may set otherwise."""
 
 INSISTED = {
+    "appName": APP,
     "w": "majority",
     "journal": True,
     "readConcernLevel": "majority",
@@ -143,6 +143,7 @@ class Database:
         self._process = 0
         self._client: MongoClient[Document] | None = None
         self._database: ClientDatabase[Document] | None = None
+        self._abandoned: Abandoned  # of the client
 
     @contextmanager
     def using(self) -> Iterator[Step]:
@@ -175,14 +176,15 @@ class Database:
                         if time.monotonic() > give_up or not _collided(error):
                             raise
                     if time.monotonic() > clear:
-                        end_abandoned(database.client)
-                        clear += CLEAR_SECONDS
+                        with suppress(PyMongoError):  # whether it is away, the next try tells
+                            self._abandoned.end()
                     time.sleep(random.uniform(0.001, 0.02))  # noqa: S311  # spreads, hides nothing
 
     def clear(self) -> None:
-        """Give up the transactions of the dead, which would let others wait."""
+        """End the transactions of the dead, which would let others wait."""
         with translated():
-            end_abandoned(self._opened().client)
+            self._opened()
+            self._abandoned.end()
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -198,6 +200,7 @@ class Database:
                 self._process = os.getpid()
             if self._client is None:
                 self._client = _connect(self._url)
+                self._abandoned = Abandoned(self._client)
             if self._database is None:
                 database = self._client.get_default_database(DEFAULT_DATABASE)
                 check_server(self._client.admin.command("hello"))

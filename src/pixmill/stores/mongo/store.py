@@ -163,6 +163,7 @@ class MongoStore:
 
     def renew(self, held: Sequence[Lease], *, until: float) -> set[str]:
         """Prolong leases; return the tokens of those that are lost."""
+        self._database.clear()
         with self._database.using() as step:
             return leases.renew(step, held, until)
 

@@ -45,6 +45,7 @@ AWAY = {
     9001,  # SocketException
     10107,  # NotWritablePrimary
     11600,  # InterruptedAtShutdown
+    11601,  # Interrupted: the process stood still, and others ended what it had begun
     11602,  # InterruptedDueToReplStateChange
     13435,  # NotPrimaryNoSecondaryOk
     13436,  # NotPrimaryOrSecondary
