@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from redis import Redis
 from pixmill.core.errors import BrokerUnavailable
 from pixmill.core.leases import Hint, Work
 from pixmill.engines.celery import CeleryEngine, Messages, Publisher, make_app, publisher
+from pixmill.engines.celery.consumer import Consumer
 from pixmill.stores.sqlite import SqliteOutbox, SqliteStore
 from tests.contracts.letters import cancelled
 from tests.contracts.records import NOW, a_request, ingested
@@ -240,6 +243,22 @@ def test_workers_with_work_in_hand_outlive_a_broker_that_is_killed(
             assert [worker.poll() for worker in made.workers] == [None, None]
             assert "Traceback" not in made.said()
             assert set(shop.asked.values()) == {1}
+
+
+def test_a_message_of_a_connection_that_is_gone_cannot_end_a_worker(redis_url: str) -> None:
+    """Its task may end when the next connection has begun; then the message comes again."""
+    app = make_app(redis_url)
+    app.send_task("process_shard", ("req_a", 1), queue=QUEUE)
+    consumer = Consumer(None, app=app, controller=SimpleNamespace(use_eventloop=False))
+    connection = app.connection_for_read()
+    message = app.amqp.queues[QUEUE].bind(connection.default_channel).get()
+    # How kombu leaves a connection that broke, when the break comes at a bad moment.
+    message.channel.qos._on_collect.cancel()  # or it would be put back when the tests end
+    message.channel._disconnect_pools()
+    connection._do_close_transport()
+    message.ack_log_error(logging.getLogger(__name__), consumer.connection_errors)
+    with closing(Redis.from_url(redis_url)) as redis:
+        assert redis.hlen("unacked") == 1, "it comes again"
 
 
 def test_one_ctrl_c_lets_a_worker_end_in_good_order_and_two_at_once(

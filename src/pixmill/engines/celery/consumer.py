@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from typing import Any
 
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
@@ -24,6 +25,14 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
         default_steps = tuple(
             step for step in consumer.Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
         )
+
+    connection_errors: tuple[type[Exception], ...]
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        # What kombu 5.7 raises for a message of a connection to Redis that it has let go. A task
+        # that ends just when the next connection begins would end the worker by its farewell.
+        self.connection_errors = (*self.connection_errors, AttributeError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of a connection that broke, so that another is made.
